@@ -1,0 +1,91 @@
+"""Data sets as integer tensors with the `Space` they live in.
+
+`load(name)` is the way in. The embedded sets (`digits`, `binary_digits`, `bars_and_stripes`) need no network; the others
+are downloaded once and kept as `NAME.npz` in `$GENCOURSE_DATA`, or in the user's cache folder.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from gencourse.data import downloads, embedded
+from gencourse.space import Space
+
+__all__ = ["Dataset", "binarize", "dynamically_binarized", "load", "names"]
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Training, validation and test examples of one space.
+
+    Attributes:
+        name: as given to `load`.
+        space: where the examples live.
+        train, valid, test: uint8 images `(N, C, H, W)`.
+        train_labels, valid_labels, test_labels: int64 `(N,)`, or None.
+        augment: applied to each training batch by `fit`, or None. Random binarisation, say.
+    """
+
+    name: str
+    space: Space
+    train: Tensor
+    valid: Tensor
+    test: Tensor
+    train_labels: Tensor | None = None
+    valid_labels: Tensor | None = None
+    test_labels: Tensor | None = None
+    augment: Callable[[Tensor], Tensor] | None = None
+
+    def __repr__(self) -> str:
+        return f"Dataset({self.name!r}, {self.space}, train={len(self.train)}, valid={len(self.valid)}, test={len(self.test)})"
+
+
+def names() -> list[str]:
+    """Every name that `load` knows, the embedded sets first."""
+    return [*embedded.SETS, *downloads.SOURCES]
+
+
+def load(name: str) -> Dataset:
+    """Load a data set; the first use of a set that is not embedded downloads it.
+
+    Raises:
+        ValueError: if the name is unknown (the nearest one is suggested), or the file is damaged.
+        FileNotFoundError: if the set is neither on this machine nor to be had from the network.
+    """
+    if name in embedded.SETS:
+        return embedded.SETS[name]()
+    if name in downloads.SOURCES:
+        return downloads.load(name)
+    near = difflib.get_close_matches(str(name), names(), n=1)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    raise ValueError(f"unknown data set {name!r}; {hint}There are: {', '.join(names())}.")
+
+
+def binarize(x: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
+    """Draw each 8-bit pixel as 0 or 1 with probability `x / 255` of a 1; uint8, the same shape."""
+    uniform = torch.rand(x.shape, generator=generator, device=x.device)
+    return (uniform < x.float() / 255).to(torch.uint8)
+
+
+def dynamically_binarized(dataset: Dataset, *, seed: int = 0) -> Dataset:
+    """The same images on two levels, the training pixels drawn anew each time a batch is taken.
+
+    Validation and test pixels are drawn once, from `seed`. Likelihoods on such data are 1 to 3 nats better than on the
+    fixed binarisation, and the two must never be compared.
+    """
+    if dataset.space.levels != 256:
+        raise ValueError(f"dynamically_binarized needs 8-bit images, but {dataset.name!r} has {dataset.space}.")
+    generator = torch.Generator().manual_seed(seed)
+    return replace(
+        dataset,
+        name=f"{dataset.name} (dynamic)",
+        space=Space(dataset.space.shape, levels=2),
+        valid=binarize(dataset.valid, generator=generator),
+        test=binarize(dataset.test, generator=generator),
+        augment=binarize,
+    )

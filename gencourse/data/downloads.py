@@ -1,0 +1,3 @@
+"""placeholder"""
+SOURCES: dict = {}
+def load(name): ...

@@ -1,0 +1,87 @@
+"""The taxonomy of slide 16 as a class hierarchy: what a model can say about its own density.
+
+- `Tractable`: the exact `log_prob`.
+- `Approximate`: a bound or an estimate of it.
+- `Implicit`: samples, and nothing else.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from gencourse.space import Space
+from gencourse.train import Move
+
+
+class GenerativeModel(nn.Module):
+    """A distribution over a `Space` with parameters to learn.
+
+    Subclasses implement `_sample` and `moves`. Shapes: a batch is `(B, *space.shape)`, integers where the space has
+    grey levels; per-example results are `(B,)`, in nats, event dimensions summed.
+    """
+
+    def __init__(self, space: Space) -> None:
+        super().__init__()
+        if not isinstance(space, Space):
+            raise TypeError(f"{type(self).__name__} expects a gencourse.space.Space first, not {type(space).__name__}.")
+        self.space = space
+
+    @torch.no_grad()
+    def sample(self, n: int, context: Tensor | None = None, *, generator: torch.Generator | None = None) -> Tensor:
+        """Draw `n` examples, `(n, *space.shape)`, in evaluation mode and without gradient; the mode is restored.
+
+        Raises:
+            ValueError: if `n` is negative, or the model takes no `context` and one is given.
+        """
+        if isinstance(n, bool) or not isinstance(n, int) or n < 0:
+            raise ValueError(f"{type(self).__name__}.sample: n must be an integer of 0 or more, not {n!r}.")
+        modes = [(module, module.training) for module in self.modules()]
+        self.eval()
+        try:
+            return self._sample(n, context, generator)
+        finally:
+            for module, training in modes:
+                module.training = training
+
+    def _sample(self, n: int, context: Tensor | None, generator: torch.Generator | None) -> Tensor:
+        raise TypeError(f"{type(self).__name__} does not say how to sample: implement _sample.")
+
+    def moves(self) -> Sequence[Move]:
+        """What `gencourse.train.fit` plays in every round; one move for maximum likelihood."""
+        raise TypeError(f"{type(self).__name__} does not say how to train: implement moves.")
+
+    def _unconditional(self, context: Tensor | None) -> None:
+        if context is not None:
+            raise ValueError(f"{type(self).__name__} is unconditional: it takes no context.")
+
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters are."""
+        return next(self.parameters()).device
+
+
+class Tractable(GenerativeModel):
+    """An explicit density that can be evaluated exactly."""
+
+    def log_prob(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+        """The exact log-probability of each example, `(B,)` nats."""
+        raise TypeError(f"{type(self).__name__} must implement log_prob.")
+
+    def moves(self) -> Sequence[Move]:
+        """Maximum likelihood: lower the negative log-likelihood."""
+        return [Move("nll", lambda x, context=None: -self.log_prob(x, context), self.parameters())]
+
+
+class Approximate(GenerativeModel):
+    """An explicit density known through a bound or an estimate."""
+
+    def log_prob_estimate(
+        self, x: Tensor, context: Tensor | None = None, *, samples: int = 100, generator: torch.Generator | None = None
+    ) -> Tensor:
+        """An estimate of the log-probability of each example, `(B,)` nats (importance sampling, annealing, ...)."""
+        raise TypeError(f"{type(self).__name__} must implement log_prob_estimate.")
+
+
+class Implicit(GenerativeModel):
+    """A sampler without a density: a map from noise to examples (GAN), or a Markov chain (GSN)."""

@@ -1,0 +1,128 @@
+"""Where the data live: images of integers, or real-valued points.
+
+A model is built on a `Space`. It takes and returns integer images of that space, so that any two models of the same
+space can be compared in nats per image, whatever scaling or dequantisation they do inside.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Space:
+    """The set a model's data come from.
+
+    Args:
+        shape: the shape of one example: `(C, H, W)` for images, `(D,)` for points.
+        levels: the number of grey levels, 2 or more: pixels are the integers `0 .. levels - 1`.
+            None for real-valued points.
+
+    Raises:
+        ValueError: if the shape is empty or not positive, or `levels` is less than 2.
+    """
+
+    shape: tuple[int, ...]
+    levels: int | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "shape", tuple(self.shape))  # a list is welcome too
+        if not self.shape or any(not isinstance(n, int) or n < 1 for n in self.shape):
+            raise ValueError(f"Space: shape must be a tuple of positive integers such as (1, 28, 28), not {self.shape}.")
+        if self.levels is not None and (not isinstance(self.levels, int) or self.levels < 2):
+            raise ValueError(f"Space: levels must be an integer of 2 or more, or None for real values, not {self.levels}.")
+
+    @property
+    def dim(self) -> int:
+        """The number of pixels, colour channels counted apart, or of coordinates."""
+        return math.prod(self.shape)
+
+    @property
+    def is_discrete(self) -> bool:
+        """True for images of integers."""
+        return self.levels is not None
+
+    def validate(self, x: Tensor) -> Tensor:
+        """Return `x` unchanged if it is a batch of this space, `(B, *shape)`.
+
+        Raises:
+            TypeError: if the numbers are of the wrong kind (floats where integers belong, or the reverse).
+            ValueError: if the shape is wrong, or a value is outside `0 .. levels - 1` or not finite.
+        """
+        if not isinstance(x, Tensor):
+            raise TypeError(f"{self} expects a torch.Tensor of shape (B, {self._dims()}), not {type(x).__name__}.")
+        if tuple(x.shape[1:]) != self.shape or x.dim() != len(self.shape) + 1:
+            raise ValueError(f"{self} expects a batch of shape (B, {self._dims()}), but the tensor has shape {tuple(x.shape)}.")
+        if not self.is_discrete:
+            if not x.is_floating_point():
+                raise TypeError(f"{self} expects real values, but the tensor is {x.dtype}; convert it with x.float().")
+            if not bool(torch.isfinite(x).all()):
+                raise ValueError(f"{self}: the data contain NaN or infinite values.")
+            return x
+        if x.is_floating_point() or x.is_complex():
+            raise TypeError(
+                f"{self} expects integers 0..{self.levels - 1}, but the tensor is {x.dtype}; "
+                "for pixels scaled to [0, 1], space.from_unit(x) gives them back."
+            )
+        if x.numel() and not 0 <= int(x.min()) <= int(x.max()) < self.levels:
+            raise ValueError(
+                f"{self} expects integers 0..{self.levels - 1}, but the tensor has values {int(x.min())}..{int(x.max())}."
+            )
+        return x
+
+    def to_unit(self, x: Tensor) -> Tensor:
+        """Map grey levels linearly to [0, 1], in torch's default float type: `x / (levels - 1)`."""
+        self._needs_levels("to_unit")
+        return x.to(torch.get_default_dtype()) / (self.levels - 1)
+
+    def from_unit(self, u: Tensor) -> Tensor:
+        """Map [0, 1] to the nearest grey level (int64); the exact inverse of `to_unit` on integers.
+
+        Values outside [0, 1] are clamped; NaN is a `ValueError`.
+        """
+        self._needs_levels("from_unit")
+        if bool(torch.isnan(u).any()):
+            raise ValueError(f"{self}.from_unit: the picture contains NaN.")
+        return (u.clamp(0, 1) * (self.levels - 1)).round().long()
+
+    def dequantize(self, x: Tensor, *, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
+        """Add uniform noise to the integers: `y = (x + u) / levels`, with u uniform on [0, 1).
+
+        If `log p(y)` is a density of y, then `log p(y) + log_det` is, in expectation over u, a lower bound on the log of
+        the probability *mass* of x (Theis, van den Oord and Bethge, 2016, https://arxiv.org/abs/1511.01844).
+
+        Returns:
+            `y`: in [0, 1), the shape of x.  `log_det`: `(B,)`, nats, equal to `-dim * log(levels)`.
+        """
+        self._needs_levels("dequantize")
+        u = torch.rand(x.shape, generator=generator, device=x.device, dtype=torch.get_default_dtype())
+        # Rounding may lift x + u to x + 1; the clamp keeps y inside the cell of x.
+        cell_end = torch.nextafter(x.to(u.dtype) + 1, torch.zeros((), dtype=u.dtype, device=x.device))
+        y = torch.minimum(x + u, cell_end) / self.levels
+        return y, y.new_full((len(x),), -self.dim * math.log(self.levels))
+
+    def quantize(self, y: Tensor) -> Tensor:
+        """Undo `dequantize`: the cell of [0, 1) that y is in, as int64; values outside are clamped."""
+        self._needs_levels("quantize")
+        # The product can round up to the next integer only from within one rounding error of a cell's end.
+        return (y * self.levels).floor().long().clamp(0, self.levels - 1)
+
+    def bits_per_dim(self, log_prob: Tensor) -> Tensor:
+        """Bits per dimension of log-probabilities in nats: `-log_prob / (dim * log 2)`, the same shape.
+
+        A uniform model of 8-bit images scores exactly 8.
+        """
+        self._needs_levels("bits_per_dim")
+        return -log_prob / (self.dim * math.log(2))
+
+    def _needs_levels(self, what: str) -> None:
+        if not self.is_discrete:
+            raise ValueError(f"{what} needs grey levels, but {self} is real-valued.")
+
+    def _dims(self) -> str:
+        return ", ".join(map(str, self.shape))
+
+    def __str__(self) -> str:
+        return f"Space({self.shape}, levels={self.levels})" if self.is_discrete else f"Space({self.shape})"
