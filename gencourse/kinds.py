@@ -70,7 +70,11 @@ class Tractable(GenerativeModel):
 
     def moves(self) -> Sequence[Move]:
         """Maximum likelihood: lower the negative log-likelihood."""
-        return [Move("nll", lambda x, context=None: -self.log_prob(x, context), self.parameters())]
+
+        def nll(x: Tensor, context: Tensor | None = None) -> Tensor:
+            return -self.log_prob(x, context)
+
+        return [Move("nll", nll, self.parameters())]
 
 
 class Approximate(GenerativeModel):

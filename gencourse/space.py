@@ -55,7 +55,7 @@ class Space:
             raise TypeError(f"{self} expects a torch.Tensor of shape (B, {self._dims()}), not {type(x).__name__}.")
         if tuple(x.shape[1:]) != self.shape or x.dim() != len(self.shape) + 1:
             raise ValueError(f"{self} expects a batch of shape (B, {self._dims()}), but the tensor has shape {tuple(x.shape)}.")
-        if not self.is_discrete:
+        if self.levels is None:
             if not x.is_floating_point():
                 raise TypeError(f"{self} expects real values, but the tensor is {x.dtype}; convert it with x.float().")
             if not bool(torch.isfinite(x).all()):
@@ -74,18 +74,17 @@ class Space:
 
     def to_unit(self, x: Tensor) -> Tensor:
         """Map grey levels linearly to [0, 1], in torch's default float type: `x / (levels - 1)`."""
-        self._needs_levels("to_unit")
-        return x.to(torch.get_default_dtype()) / (self.levels - 1)
+        return x.to(torch.get_default_dtype()) / (self._levels("to_unit") - 1)
 
     def from_unit(self, u: Tensor) -> Tensor:
         """Map [0, 1] to the nearest grey level (int64); the exact inverse of `to_unit` on integers.
 
         Values outside [0, 1] are clamped; NaN is a `ValueError`.
         """
-        self._needs_levels("from_unit")
+        levels = self._levels("from_unit")
         if bool(torch.isnan(u).any()):
             raise ValueError(f"{self}.from_unit: the picture contains NaN.")
-        return (u.clamp(0, 1) * (self.levels - 1)).round().long()
+        return (u.clamp(0, 1) * (levels - 1)).round().long()
 
     def dequantize(self, x: Tensor, *, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
         """Add uniform noise to the integers: `y = (x + u) / levels`, with u uniform on [0, 1).
@@ -96,30 +95,32 @@ class Space:
         Returns:
             `y`: in [0, 1), the shape of x.  `log_det`: `(B,)`, nats, equal to `-dim * log(levels)`.
         """
-        self._needs_levels("dequantize")
-        u = torch.rand(x.shape, generator=generator, device=x.device, dtype=torch.get_default_dtype())
-        # Rounding may lift x + u to x + 1; the clamp keeps y inside the cell of x.
-        cell_end = torch.nextafter(x.to(u.dtype) + 1, torch.zeros((), dtype=u.dtype, device=x.device))
-        y = torch.minimum(x + u, cell_end) / self.levels
-        return y, y.new_full((len(x),), -self.dim * math.log(self.levels))
+        levels = self._levels("dequantize")
+        dtype = torch.get_default_dtype()
+        u = torch.rand(x.shape, generator=generator, device=x.device, dtype=dtype)
+        # Two rounding errors could carry a point over the edge of its cell; keep it inside by as much.
+        margin = 2 * torch.finfo(dtype).eps
+        low, high = x.to(dtype) * (1 + margin), (x.to(dtype) + 1) * (1 - margin)
+        y = torch.clamp(x + u, low, high) / levels
+        return y, y.new_full((len(x),), -self.dim * math.log(levels))
 
     def quantize(self, y: Tensor) -> Tensor:
         """Undo `dequantize`: the cell of [0, 1) that y is in, as int64; values outside are clamped."""
-        self._needs_levels("quantize")
-        # The product can round up to the next integer only from within one rounding error of a cell's end.
-        return (y * self.levels).floor().long().clamp(0, self.levels - 1)
+        levels = self._levels("quantize")
+        return (y * levels).floor().long().clamp(0, levels - 1)
 
     def bits_per_dim(self, log_prob: Tensor) -> Tensor:
         """Bits per dimension of log-probabilities in nats: `-log_prob / (dim * log 2)`, the same shape.
 
         A uniform model of 8-bit images scores exactly 8.
         """
-        self._needs_levels("bits_per_dim")
+        self._levels("bits_per_dim")
         return -log_prob / (self.dim * math.log(2))
 
-    def _needs_levels(self, what: str) -> None:
-        if not self.is_discrete:
+    def _levels(self, what: str) -> int:
+        if self.levels is None:
             raise ValueError(f"{what} needs grey levels, but {self} is real-valued.")
+        return self.levels
 
     def _dims(self) -> str:
         return ", ".join(map(str, self.shape))

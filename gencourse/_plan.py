@@ -1,0 +1,130 @@
+"""What a run of `gencourse.train.fit` is told (its plan) and what it is fed (its batches)."""
+
+import hashlib
+import math
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from gencourse.space import Space
+
+if TYPE_CHECKING:
+    from gencourse.kinds import GenerativeModel
+
+Pair = tuple[Tensor, Tensor | None]
+
+
+@dataclass
+class Plan:
+    """The arguments of `fit`: what every process of a run is told."""
+
+    train: Pair
+    valid: Pair | None
+    augment: Callable[[Tensor], Tensor] | None
+    steps: int
+    batch_size: int
+    lr: float
+    seed: int
+    optimizer: Callable[..., torch.optim.Optimizer]
+    schedule: Callable[[float], float]
+    clip: float | None
+    ema: float | None
+    keep_best: bool
+    validate_every: int
+    devices: int
+    micro_batches: int
+    resident: bool
+    out: Path | None
+    checkpoint_every: int
+    resume: bool
+    callback: Callable[[int, "GenerativeModel"], None] | None
+    progress: bool
+
+    def check(self, space: Space) -> None:
+        """Raise one clear sentence if an argument is out of range or the data are not of the space."""
+        for name in ("steps", "batch_size", "devices", "micro_batches", "validate_every", "checkpoint_every"):
+            value = getattr(self, name)
+            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+                raise ValueError(f"fit: {name} must be a positive integer, not {value!r}.")
+        if not (isinstance(self.lr, int | float) and math.isfinite(self.lr) and self.lr > 0):
+            raise ValueError(f"fit: lr must be a positive number, not {self.lr!r}.")
+        if self.ema is not None and not 0 < self.ema < 1:
+            raise ValueError(f"fit: ema must lie between 0 and 1, such as 0.999, not {self.ema!r}.")
+        if self.clip is not None and not self.clip > 0:
+            raise ValueError(f"fit: clip must be a positive norm, or None, not {self.clip!r}.")
+        for part in (self.train, self.valid):
+            if part is None:
+                continue
+            x, context = part
+            augmented = part is self.train and self.augment is not None
+            space.validate(self.augment(x[:64]) if augmented else x)  # type: ignore[misc]
+            if context is not None and len(context) != len(x):
+                raise ValueError(f"fit: {len(x)} examples, but {len(context)} conditions.")
+        n = len(self.train[0])
+        if self.batch_size > n:
+            raise ValueError(f"fit: batch_size is {self.batch_size}, but there are only {n} training examples.")
+        if self.batch_size % self.micro_batches or self.micro_batches % self.devices:
+            raise ValueError(
+                f"fit: {self.micro_batches} micro-batches must divide the batch of {self.batch_size} "
+                f"and be shared evenly by {self.devices} device(s)."
+            )
+        if self.out and (self.out / "checkpoint.pt").exists() and not self.resume:
+            raise FileExistsError(
+                f"fit: {self.out} already holds a run; pass resume=True to continue it, or choose another folder."
+            )
+
+    def fingerprint(self) -> dict[str, Any]:
+        """What must be the same for a run to continue another."""
+        x = self.train[0]
+        same = ("batch_size", "lr", "seed", "clip", "ema", "keep_best", "validate_every", "micro_batches")
+        constant_rate = self.schedule(0.0) == self.schedule(0.5) == self.schedule(1.0)  # such a run may go on for longer
+        return {
+            **{name: getattr(self, name) for name in same},
+            "steps": None if constant_rate else self.steps,
+            "schedule": getattr(self.schedule, "__name__", "a function"),
+            "data": f"{tuple(x.shape)} crc32={zlib.crc32(x.cpu().contiguous().numpy().tobytes()):08x}",
+        }
+
+
+class Batches:
+    """Batch number i of a run: which examples, in which pieces, with which random numbers."""
+
+    def __init__(self, plan: Plan, device: torch.device, rank: int, world: int) -> None:
+        self.plan, self.device = plan, device
+        x, context = plan.train
+        home = device if plan.resident else torch.device("cpu")
+        self.x, self.context = x.to(home), None if context is None else context.to(home)
+        self.per_epoch = len(x) // plan.batch_size
+        mine = plan.micro_batches // world
+        self.my_pieces = range(rank * mine, (rank + 1) * mine)
+        self.epoch, self.order = -1, torch.empty(0, dtype=torch.long)
+
+    def pieces(self, i: int) -> Iterator[Pair]:
+        """This process's pieces of batch `i`. The global random state is set anew for each."""
+        epoch, position = divmod(i, self.per_epoch)
+        if epoch != self.epoch:
+            generator = torch.Generator().manual_seed(seed_of(self.plan.seed, "epoch", epoch))
+            self.epoch, self.order = epoch, torch.randperm(len(self.x), generator=generator).to(self.x.device)
+        size = self.plan.batch_size // self.plan.micro_batches
+        for piece in self.my_pieces:
+            first = position * self.plan.batch_size + piece * size
+            index = self.order[first : first + size]
+            x = self.x[index].to(self.device)
+            context = None if self.context is None else self.context[index].to(self.device)
+            torch.manual_seed(seed_of(self.plan.seed, "batch", i, piece))
+            yield (x if self.plan.augment is None else self.plan.augment(x)), context
+
+
+def pair(data: Tensor | Pair) -> Pair:
+    """Examples and their conditions, if there are any."""
+    return data if isinstance(data, tuple) else (data, None)
+
+
+def seed_of(*parts: int | str) -> int:
+    """A seed of 63 bits from integers and words, the same in every process and version."""
+    return int.from_bytes(hashlib.blake2b(repr(parts).encode(), digest_size=8).digest()) >> 1

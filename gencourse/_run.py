@@ -1,0 +1,295 @@
+"""The state of a run of `gencourse.train.fit`: validation, averages, checkpoints, Ctrl-C, devices."""
+
+import copy
+import math
+import platform
+import signal
+import sys
+import threading
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, nullcontext
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from gencourse import checkpoint
+from gencourse._plan import Batches, Pair, Plan, seed_of
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
+    from gencourse.kinds import GenerativeModel
+    from gencourse.train import History, Move
+
+
+class Run:
+    """The state of a run, from its first step or from a checkpoint; a context manager around the training loop."""
+
+    def __init__(self, fabric: "Fabric", model: "GenerativeModel", moves: "list[Move]", plan: Plan, history: "History") -> None:
+        self.fabric, self.model, self.moves, self.plan, self.history = fabric, model, moves, plan, history
+        self.device = fabric.device
+        self.optimizers = [(move.optimizer or plan.optimizer)(move.learns, lr=move.lr or plan.lr) for move in moves]
+        self.rates = [[group["lr"] for group in optimizer.param_groups] for optimizer in self.optimizers]
+        self.average = Average(model, plan.ema) if plan.ema else None
+        self.best: dict[str, Any] = {"loss": math.inf, "weights": None}
+        self.step = 0
+        if plan.resume and plan.out and (plan.out / "checkpoint.pt").exists():
+            self.restore()
+        history.device = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else self.device.type
+        history.versions = _versions()
+        self.batches = Batches(plan, self.device, fabric.global_rank, fabric.world_size)
+        self.batch = self.step * sum(move.times for move in moves)
+        self.sync_every = 1 if self.device.type == "cpu" else 50  # reading a loss makes a GPU wait
+        self.pending: list[Tensor] = []
+
+    def __enter__(self) -> "Run":
+        from tqdm.auto import tqdm
+
+        self.stack = ExitStack()
+        self.stack.enter_context(torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []))
+        self.interrupted = self.stack.enter_context(interrupts())
+        show = self.plan.progress and self.fabric.is_global_zero
+        self.bar = self.stack.enter_context(
+            tqdm(total=self.plan.steps, initial=self.step, unit="step", disable=not show, mininterval=0.5)
+        )
+        self.was_training = self.model.training
+        self.model.train()
+        self.start, self.earlier = time.perf_counter(), self.history.seconds
+        return self
+
+    def goes_on(self) -> bool:
+        """Whether there is another step to play; sets its learning rates."""
+        if self.step >= self.plan.steps or self.interrupted():
+            return False
+        factor = self.plan.schedule(self.step / self.plan.steps)
+        for optimizer, initial in zip(self.optimizers, self.rates, strict=True):
+            for group, rate in zip(optimizer.param_groups, initial, strict=True):
+                group["lr"] = rate * factor
+        return True
+
+    def next_batch(self) -> Iterator[Pair]:
+        """This process's pieces of the next batch."""
+        self.batch += 1
+        return self.batches.pieces(self.batch - 1)
+
+    def must_be_finite(self, loss: Tensor, move: "Move") -> None:
+        """On a CPU, stop before a loss that is not finite spoils the weights. (A GPU is asked every 50 steps.)"""
+        if self.sync_every == 1 and not math.isfinite(loss):
+            self.stop_at(self.step, move.name, float(loss))
+
+    def end_of_step(self, losses: list[Tensor]) -> None:
+        """Count the step; average, record, validate, call back and save where it is time to."""
+        plan, last = self.plan, self.step + 1 == self.plan.steps
+        self.pending.append(torch.stack(losses))
+        self.step += 1
+        if self.average:
+            self.average.update()
+        if self.step % self.sync_every == 0:
+            self.record()
+        if plan.valid is not None and (self.step % plan.validate_every == 0 or last):
+            self.validate(plan.valid)
+        if plan.callback and self.fabric.is_global_zero:
+            plan.callback(self.step, self.model)
+        if self.step % plan.checkpoint_every == 0 or last:
+            self.save()
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: Any) -> None:
+        self.history.seconds = self.earlier + time.perf_counter() - self.start
+        try:
+            if kind is None:
+                self.finish()
+        finally:
+            self.stack.close()
+            self.model.train(self.was_training)
+
+    def finish(self) -> None:
+        """Record what is pending, and give the model the weights to keep."""
+        self.record()
+        self.history.interrupted = self.step < self.plan.steps
+        if self.history.interrupted:
+            self.save()
+            if self.fabric.is_global_zero:
+                text = f"interrupted after step {self.step} of {self.plan.steps}; what was learned is kept."
+                warnings.warn(text, stacklevel=6)
+        if self.plan.keep_best and self.best["weights"] is not None:
+            self.model.load_state_dict(self.best["weights"])
+        elif self.average:
+            self.average.copy_to_model()
+
+    def record(self) -> None:
+        """Move the losses of the last steps into the history; stop at the first that is not finite."""
+        if not self.pending:
+            return
+        first = self.step - len(self.pending)
+        rows = torch.stack(self.pending).tolist()
+        self.pending.clear()
+        for i, row in enumerate(rows):
+            for move, value in zip(self.moves, row, strict=True):
+                if not math.isfinite(value):
+                    self.stop_at(first + i, move.name, value)
+                self.history.losses[move.name].append(value)
+        if not self.bar.disable:
+            self.bar.set_postfix({name: f"{v[-1]:.4g}" for name, v in self.history.losses.items()}, refresh=False)
+            self.bar.update(self.step - self.bar.n)
+
+    def stop_at(self, step: int, name: str, value: float) -> None:
+        """End the run with the step and the move whose loss is not finite."""
+        kept = self.plan.out and (self.plan.out / "checkpoint.pt").exists()
+        where = f" The last checkpoint is in {self.plan.out}." if kept else ""
+        raise FloatingPointError(
+            f"step {step + 1}: the loss of move {name!r} is {value}, so training stopped. "
+            f"Usual causes: a learning rate that is too high (lr={self.plan.lr}), or a logarithm of zero.{where}"
+        )
+
+    @torch.no_grad()
+    def validate(self, valid: Pair) -> None:
+        """The first move's mean loss, in evaluation mode, with the same random numbers each time; keep the best weights."""
+        x, context = valid
+        torch.manual_seed(seed_of(self.plan.seed, "valid"))
+        total, size = 0.0, max(self.plan.batch_size, 256)
+        with self.average.swapped_in() if self.average else nullcontext():
+            self.model.eval()
+            for first in range(0, len(x), size):
+                part = x[first : first + size].to(self.device)
+                condition = None if context is None else context[first : first + size].to(self.device)
+                with self.fabric.autocast():
+                    total += float(self.moves[0].loss(part, condition).double().sum())
+            self.model.train()
+            loss = total / len(x)
+            self.history.valid.append((self.step, loss))
+            if loss < self.best["loss"]:
+                self.best.update(loss=loss, weights=copy.deepcopy(self.model.state_dict()))
+                self.history.best_step = self.step
+
+    def save(self) -> None:
+        """Write the checkpoint: everything that the next step depends on."""
+        out = self.plan.out
+        if out is None or not self.fabric.is_global_zero:
+            return
+        self.record()
+        self.history.seconds = self.earlier + time.perf_counter() - self.start
+        average = None if self.average is None else {"values": self.average.values, "count": self.average.count}
+        state = {
+            "step": self.step,
+            "fingerprint": self.plan.fingerprint(),
+            "model": self.model.state_dict(),
+            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
+            "average": average,
+            "best": self.best,
+            "history": self.history.to_dict(),
+        }
+        checkpoint.save(out / "checkpoint.pt", state)
+        checkpoint.write_json(out / "history.json", self.history.to_dict())
+
+    def restore(self) -> None:
+        """Continue from the checkpoint, if it is of the same run."""
+        out = self.plan.out
+        assert out is not None
+        state = checkpoint.load(out / "checkpoint.pt", self.device)
+        for name, now in self.plan.fingerprint().items():
+            before = state["fingerprint"].get(name)
+            if before != now:
+                raise ValueError(f"fit: cannot resume {out}: it was begun with {name}={before}, and this call has {name}={now}.")
+        try:
+            self.model.load_state_dict(state["model"])
+        except RuntimeError:
+            raise ValueError(f"fit: cannot resume {out}: it holds a model of another architecture.") from None
+        for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(saved)
+        if self.average:
+            self.average.values, self.average.count = state["average"]["values"], state["average"]["count"]
+        self.best, self.step = state["best"], state["step"]
+        saved = state["history"]
+        saved["valid"] = [tuple(pair) for pair in saved["valid"]]
+        self.history.__dict__.update(saved)
+
+
+class Average:
+    """An exponential average of the weights; buffers (batch-norm statistics) stay the model's own."""
+
+    def __init__(self, model: nn.Module, decay: float) -> None:
+        self.parameters, self.decay = list(model.parameters()), decay
+        self.values = [p.detach().clone() for p in self.parameters]
+        self.count = 0
+
+    @torch.no_grad()
+    def update(self) -> None:
+        """Draw the average towards the weights as they are now."""
+        self.count += 1
+        decay = min(self.decay, self.count / (self.count + 9))  # forget the start quickly
+        torch._foreach_lerp_(self.values, [p.detach() for p in self.parameters], 1 - decay)
+
+    @torch.no_grad()
+    def copy_to_model(self) -> None:
+        """Overwrite the weights with their average."""
+        for parameter, value in zip(self.parameters, self.values, strict=True):
+            parameter.copy_(value)
+
+    @contextmanager
+    def swapped_in(self) -> Iterator[None]:
+        """The model has the averaged weights inside the block, and its own again after it."""
+        own = [p.detach().clone() for p in self.parameters]
+        self.copy_to_model()
+        try:
+            yield
+        finally:
+            with torch.no_grad():
+                for parameter, value in zip(self.parameters, own, strict=True):
+                    parameter.copy_(value)
+
+
+def make_fabric(device: str, devices: int, precision: str, under_torchrun: bool) -> "Fabric":
+    """Fabric on the device asked for, or one sentence why it cannot be had."""
+    try:
+        from lightning_fabric import Fabric
+    except ImportError:  # the same class, where the whole of Lightning is installed
+        from lightning.fabric import Fabric  # type: ignore[no-redef]
+
+    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if precision not in ("32", "bf16"):
+        raise ValueError(f"fit: precision must be '32' or 'bf16', not {precision!r}.")
+    if device == "auto":
+        device = "cuda" if there["cuda"] else "cpu"
+    if device not in there:
+        raise ValueError(f"fit: device must be 'auto', 'cpu', 'cuda' or 'mps', not {device!r}.")
+    if not there[device]:
+        raise ValueError(f"fit: there is no {device} device on this machine; device='cpu' always works.")
+    if device == "cuda" and devices > torch.cuda.device_count():
+        raise ValueError(f"fit: devices={devices}, but this machine has {torch.cuda.device_count()} GPU(s).")
+    many = "ddp" if under_torchrun else "ddp_notebook" if "ipykernel" in sys.modules else "ddp_spawn"
+    return Fabric(
+        accelerator=device,
+        devices=devices,
+        strategy=many if devices > 1 or under_torchrun else "auto",
+        precision={"32": "32-true", "bf16": "bf16-mixed"}[precision],  # type: ignore[arg-type]
+    )
+
+
+@contextmanager
+def interrupts() -> Iterator[Callable[[], bool]]:
+    """Turn the first Ctrl-C into a wish to stop after this step; a second one stops at once."""
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: False
+        return
+    asked = False
+
+    def ask(signum: int, frame: Any) -> None:
+        nonlocal asked
+        if asked:
+            raise KeyboardInterrupt
+        asked = True
+
+    before = signal.signal(signal.SIGINT, ask)
+    try:
+        yield lambda: asked
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _versions() -> dict[str, str]:
+    from gencourse import __version__
+
+    return {"gencourse": __version__, "torch": torch.__version__, "python": platform.python_version()}

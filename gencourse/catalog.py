@@ -1,0 +1,111 @@
+"""Every model of the course, once. The taxonomy page, the tests, the command line and the lecture map read this table."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from gencourse.kinds import GenerativeModel
+    from gencourse.recipes import Recipe
+    from gencourse.space import Space
+
+#: The branches of slide 16, in the lecture's order: path -> what is said there.
+BRANCHES: dict[tuple[str, ...], str] = {
+    ("explicit",): "explicit density",
+    ("explicit", "tractable"): "tractable density",
+    ("explicit", "approximate"): "approximate density",
+    ("explicit", "approximate", "variational"): "variational",
+    ("explicit", "approximate", "markov chain"): "Markov chain",
+    ("implicit",): "implicit density",
+    ("implicit", "markov chain"): "Markov chain",
+    ("implicit", "direct"): "direct",
+}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One model: where it stands in the taxonomy, in the literature, in the lecture and in the library.
+
+    Attributes:
+        name: as on the command line.
+        title: as in the book.
+        branch: its place in the taxonomy, a key of `BRANCHES`.
+        paper, year, url: where it was published.
+        slides: the lecture's slides about it.
+        chapter: the chapter that derives it, by file name.
+        path: module and class, `"gencourse.variational.vae:VAE"`.
+        space: the smallest space it is tested on, as arguments of `Space`.
+        options: arguments that make it small enough for that test.
+    """
+
+    name: str
+    title: str
+    branch: tuple[str, ...]
+    paper: str
+    year: int
+    url: str
+    slides: str
+    chapter: str
+    path: str
+    space: tuple[tuple[int, ...], int | None] = ((1, 3, 3), 2)
+    options: tuple[tuple[str, Any], ...] = ()
+
+    @property
+    def cls(self) -> type[GenerativeModel]:
+        """The model's class, imported now."""
+        module, name = self.path.split(":")
+        return getattr(importlib.import_module(module), name)
+
+    @property
+    def recipes(self) -> tuple[Recipe, ...]:
+        """The experiments at the end of the model's file."""
+        module, _ = self.path.split(":")
+        return importlib.import_module(module).RECIPES
+
+    def build(self, space: Space, **options: Any) -> GenerativeModel:
+        """An untrained model."""
+        return self.cls(space, **options)
+
+    def recipe(self, name: str) -> Recipe:
+        """The recipe of that name; a `ValueError` suggests the nearest."""
+        for recipe in self.recipes:
+            if recipe.name == name:
+                return recipe
+        raise ValueError(_unknown(f"recipe of {self.name}", name, [recipe.name for recipe in self.recipes]))
+
+
+MODELS: tuple[Entry, ...] = (
+    Entry(
+        name="vae",
+        title="Variational autoencoder",
+        branch=("explicit", "approximate", "variational"),
+        paper="Auto-encoding variational Bayes (Kingma and Welling)",
+        year=2014,
+        url="https://arxiv.org/abs/1312.6114",
+        slides="44-87",
+        chapter="09-vae",
+        path="gencourse.variational.vae:VAE",
+        options=(("latent", 2), ("hidden", (16,))),
+    ),
+)
+
+
+def entry(name: str) -> Entry:
+    """The model of that name.
+
+    Raises:
+        ValueError: if there is none; the nearest name is suggested.
+    """
+    for model in MODELS:
+        if model.name == name:
+            return model
+    raise ValueError(_unknown("model", name, [model.name for model in MODELS]))
+
+
+def _unknown(what: str, name: str, known: list[str]) -> str:
+    near = difflib.get_close_matches(str(name), known, n=1, cutoff=0.5)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    return f"unknown {what}: {name!r}; {hint}There are: {', '.join(known)}."

@@ -1,0 +1,153 @@
+"""The `gencourse` command: list the models, train one by a recipe, sample from it, evaluate it, get data."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(
+    help="The models of the course: list them, train one by its recipe, sample from it, evaluate it.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+data_app = typer.Typer(help="The data sets: which are here, and how to get the others.", no_args_is_help=True)
+app.add_typer(data_app, name="data")
+
+
+@app.command()
+def models(recipes: Annotated[bool, typer.Option("--recipes", help="Show each model's recipes too.")] = False) -> None:
+    """Show every model in its place in the lecture's taxonomy."""
+    from gencourse import catalog
+
+    typer.echo("generative models")
+    for path, title in catalog.BRANCHES.items():
+        typer.echo("  " * len(path) + title)
+        for entry in (entry for entry in catalog.MODELS if entry.branch == path):
+            typer.echo("  " * (len(path) + 1) + f"{entry.name}: {entry.title} ({entry.year}), chapter {entry.chapter}")
+            for recipe in entry.recipes if recipes else ():
+                band = "" if recipe.band is None else f", {recipe.metric} <= {recipe.band}"
+                typer.echo("  " * (len(path) + 2) + f"--recipe {recipe.name}: {recipe.needs}{band}")
+
+
+@app.command()
+def train(
+    name: Annotated[str, typer.Argument(help="A model, as `gencourse models` lists it.")],
+    recipe: Annotated[str, typer.Option(help="One of its recipes: `gencourse models --recipes`.")],
+    out: Annotated[Path | None, typer.Option(help="Folder for the run; default runs/NAME-RECIPE.")] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Instead of the recipe's number of steps.")] = None,
+    seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+    devices: Annotated[int, typer.Option(min=1, help="How many processes, one device each.")] = 1,
+    precision: Annotated[str, typer.Option(help="32 or bf16.")] = "32",
+    resume: Annotated[bool, typer.Option("--resume", help="Continue the run in the folder.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No progress bar.")] = False,
+) -> None:
+    """Train a model by one of its recipes, and report its metric on the test set."""
+    from gencourse import catalog, recipes
+
+    entry = catalog.entry(name)
+    chosen = entry.recipe(recipe)
+    folder = out or Path("runs") / f"{name}-{recipe}"
+    overrides = {"seed": seed, "device": device, "devices": devices, "precision": precision}
+    if steps is not None:
+        overrides["steps"] = steps
+    model, history = recipes.train(entry, chosen, folder, resume=resume, progress=not quiet, **overrides)
+    typer.echo(f"{history.steps} steps in {history.seconds:.1f} s on {history.device}; the run is in {folder}")
+    _report(recipes.evaluate(model, chosen), folder)
+
+
+@app.command()
+def evaluate(
+    folder: Annotated[Path, typer.Argument(help="A folder that `gencourse train` made.")],
+    samples: Annotated[int | None, typer.Option(min=1, help="Draws for each example, where the metric is estimated.")] = None,
+) -> None:
+    """Report a trained model's metric on its recipe's test set."""
+    from gencourse import recipes
+
+    model, _, recipe = recipes.load_run(folder)
+    _report(recipes.evaluate(_on_best_device(model), recipe, samples=samples), folder)
+
+
+@app.command()
+def sample(
+    folder: Annotated[Path, typer.Argument(help="A folder that `gencourse train` made.")],
+    out: Annotated[Path, typer.Option(help="The picture to write, .png.")],
+    n: Annotated[int, typer.Option("--n", min=1, help="How many samples.")] = 64,
+    seed: Annotated[int, typer.Option(help="Of the samples.")] = 0,
+) -> None:
+    """Draw samples from a trained model and write them as one picture."""
+    import torch
+
+    from gencourse import checkpoint, recipes, viz
+
+    model, _, _ = recipes.load_run(folder)
+    model = _on_best_device(model)
+    images = model.sample(n, generator=torch.Generator(device=model.device).manual_seed(seed))
+    checkpoint.write_atomically(out, viz.png_grid(images.cpu(), model.space))
+    typer.echo(f"{n} samples in {out}")
+
+
+@data_app.command("list")
+def data_list() -> None:
+    """List the data sets, and which of them are on this machine."""
+    from gencourse import data
+
+    for name in data.embedded.SETS:
+        typer.echo(f"{name:20} embedded")
+    for name, present, path, *_ in data.downloads.status():
+        typer.echo(f"{name:20} {'here: ' if present else 'not here; would be '}{path}")
+
+
+@data_app.command("get")
+def data_get(name: Annotated[str, typer.Argument(help="A data set, as `gencourse data list` lists it.")]) -> None:
+    """Download a data set, verify it, and keep it."""
+    from gencourse import data
+
+    typer.echo(repr(data.load(name)))
+
+
+@app.command("release")
+def release_exercise(
+    number: Annotated[str | None, typer.Argument(help="An exercise: 09.")] = None,
+    everything: Annotated[bool, typer.Option("--all", help="Every exercise.")] = False,
+) -> None:
+    """For instructors: make the exercises that students get from the solutions."""
+    from gencourse.grading.release import release, release_all
+
+    if (number is None) != everything:
+        raise ValueError("say which exercise to release, such as 09, or --all.")
+    for path in release_all() if number is None else [release(number)]:
+        typer.echo(str(path))
+
+
+def _report(result: dict, folder: Path) -> None:
+    from gencourse import checkpoint
+
+    unit = {"nll": "nats", "bits_per_dim": "bits/dim"}[result["metric"]]
+    digits = 2 if result["metric"] == "nll" else 3
+    error = result["standard_error"]
+    verdict = "" if result["band"] is None else f"; band {result['band']}: {'reached' if result['in_band'] else 'MISSED'}"
+    typer.echo(f"test {result['metric']} {result['mean']:.{digits}f} ± {error:.{digits}f} {unit}{verdict}")
+    checkpoint.write_json(folder / "metrics.json", json.loads(json.dumps(result)))
+
+
+def _on_best_device(model):  # type: ignore[no-untyped-def]
+    import torch
+
+    return model.to("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def main() -> None:
+    """Run the command; what the user did wrong is one sentence, not a traceback."""
+    try:
+        app()
+    except (ValueError, TypeError, FileNotFoundError, FileExistsError, FloatingPointError, OSError) as error:
+        text = f"{error.strerror}: {error.filename}" if isinstance(error, OSError) and error.strerror else str(error)
+        typer.echo(f"gencourse: {text}", err=True)
+        raise SystemExit(1) from None
+
+
+if __name__ == "__main__":
+    main()

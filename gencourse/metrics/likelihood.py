@@ -1,0 +1,78 @@
+"""Likelihoods of a test set, with their standard errors."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from gencourse.kinds import Approximate, GenerativeModel, Tractable
+from gencourse.space import Space
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean over `n` examples and its standard error, which says how far another test set of that size might move it."""
+
+    mean: float
+    standard_error: float
+    n: int
+
+    def __str__(self) -> str:
+        return f"{self.mean:.2f} ± {self.standard_error:.2f}"
+
+    def bits_per_dim(self, space: Space) -> "Estimate":
+        """The same negative log-likelihood in bits per dimension, where this one is in nats per image."""
+        scale = float(space.bits_per_dim(torch.tensor(-1.0, dtype=torch.float64)))
+        return Estimate(self.mean * scale, self.standard_error * scale, self.n)
+
+
+@torch.no_grad()
+def nll(
+    model: GenerativeModel,
+    x: Tensor,
+    context: Tensor | None = None,
+    *,
+    samples: int = 1000,
+    batch_size: int = 200,
+    seed: int = 0,
+) -> Estimate:
+    """The mean negative log-likelihood of `x`, in nats per image.
+
+    Exact for a `Tractable` model; for an `Approximate` one the model's own estimate with `samples` draws, from `seed`.
+    The model is evaluated on its device, in evaluation mode; its mode is restored.
+
+    Raises:
+        TypeError: if the model is implicit and has no likelihood.
+        ValueError: if `x` is empty or not of the model's space.
+    """
+    if not isinstance(model, Tractable | Approximate):
+        raise TypeError(f"{type(model).__name__} is implicit: it has samples but no likelihood.")
+    model.space.validate(x)
+    if len(x) == 0:
+        raise ValueError("nll: there are no examples.")
+    generator = torch.Generator(device=model.device).manual_seed(seed)
+    was_training = model.training
+    model.eval()
+    parts = []
+    for first in range(0, len(x), batch_size):
+        batch = x[first : first + batch_size].to(model.device)
+        condition = None if context is None else context[first : first + batch_size].to(model.device)
+        if isinstance(model, Tractable):
+            parts.append(-model.log_prob(batch, condition))
+        else:
+            parts.append(-model.log_prob_estimate(batch, condition, samples=samples, generator=generator))
+    model.train(was_training)
+    values = torch.cat(parts).double()
+    error = float(values.std()) / math.sqrt(len(values)) if len(values) > 1 else math.inf
+    return Estimate(float(values.mean()), error, len(values))
+
+
+def log_mean_exp(log_w: Tensor, dim: int = 0) -> Tensor:
+    """`log(mean(exp(log_w)))` along `dim`, without overflow or underflow."""
+    return torch.logsumexp(log_w, dim) - math.log(log_w.shape[dim])
+
+
+def effective_sample_size(log_w: Tensor, dim: int = 0) -> Tensor:
+    """How many equal weights would be as good: `(sum w)^2 / sum w^2`, between 1 and K (Kish, 1965)."""
+    return torch.exp(2 * torch.logsumexp(log_w, dim) - torch.logsumexp(2 * log_w, dim))

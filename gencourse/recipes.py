@@ -1,0 +1,112 @@
+"""A recipe is an experiment: a data set, a model's options, a budget, and the band its result must fall in."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gencourse import checkpoint, data
+from gencourse.space import Space
+from gencourse.train import History, fit
+
+if TYPE_CHECKING:
+    from gencourse.catalog import Entry
+    from gencourse.data import Dataset
+    from gencourse.kinds import GenerativeModel
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How to train and judge a model on one data set.
+
+    Args:
+        name: as on the command line.
+        data: the name of a data set, or a function that makes one.
+        options: the model's keyword arguments.
+        fit: the keyword arguments of `gencourse.train.fit`.
+        metric: what `evaluate` reports, "nll" (nats per image) or "bits_per_dim".
+        band: the worst value of the metric on the test set that the recipe must reach; lower is better.
+        samples: draws for each example where the likelihood is estimated.
+        needs: the machine and time it is meant for.
+    """
+
+    name: str
+    data: str | Callable[[], Dataset]
+    options: dict[str, Any] = field(default_factory=dict)
+    fit: dict[str, Any] = field(default_factory=dict)
+    metric: str = "nll"
+    band: float | None = None
+    samples: int = 1000
+    needs: str = "two CPU cores, a minute"
+
+    def load(self) -> Dataset:
+        """The data set."""
+        return data.load(self.data) if isinstance(self.data, str) else self.data()
+
+
+def evaluate(model: GenerativeModel, recipe: Recipe, *, samples: int | None = None, seed: int = 0) -> dict[str, Any]:
+    """The recipe's metric on its test set, with the standard error and the band."""
+    from gencourse.metrics.likelihood import nll
+
+    test = recipe.load().test
+    estimate = nll(model, test, samples=samples or recipe.samples, seed=seed)
+    if recipe.metric == "bits_per_dim":
+        estimate = estimate.bits_per_dim(model.space)
+    in_band = recipe.band is None or estimate.mean <= recipe.band
+    return {"metric": recipe.metric, **asdict(estimate), "band": recipe.band, "in_band": in_band}
+
+
+def train(entry: Entry, recipe: Recipe, out: str | Path, **overrides: Any) -> tuple[GenerativeModel, History]:
+    """Train a catalogue entry by a recipe and leave everything needed to use the model in the folder `out`.
+
+    `model.pt` has the weights, `run.json` how to build the model, `history.json` the curves, `checkpoint.pt` the means to
+    resume. `overrides` replace arguments of `fit` (`steps`, `seed`, `device`, `resume`, ...).
+    """
+    import torch
+
+    out = Path(out)
+    dataset = recipe.load()
+    settings = {**recipe.fit, **overrides}
+    with torch.random.fork_rng():
+        torch.manual_seed(settings.get("seed", 0))  # the initial weights
+        model = entry.build(dataset.space, **recipe.options)
+    history = fit(model, dataset, out=out, **settings)
+    space = {"shape": list(dataset.space.shape), "levels": dataset.space.levels}
+    plain = {name: value for name, value in settings.items() if isinstance(value, int | float | str | None)}
+    run = {"model": entry.name, "recipe": recipe.name, "space": space, "options": recipe.options, "fit": plain}
+    checkpoint.save(out / "model.pt", {name: value.cpu() for name, value in model.state_dict().items()})
+    checkpoint.write_json(out / "run.json", run)
+    checkpoint.write_json(out / "history.json", history.to_dict())
+    return model, history
+
+
+def load_run(folder: str | Path) -> tuple[GenerativeModel, Entry, Recipe]:
+    """The model that `train` left in a folder, with its catalogue entry and recipe.
+
+    Raises:
+        FileNotFoundError: if the folder holds no finished run.
+        ValueError: if a file is damaged or is of another model.
+    """
+    from gencourse import catalog
+
+    folder = Path(folder)
+    path = folder / "run.json"
+    if not path.is_file():
+        raise FileNotFoundError(f"{folder} holds no finished run (there is no run.json); train one with `gencourse train`.")
+    try:
+        run = json.loads(path.read_text())
+        space = Space(tuple(run["space"]["shape"]), run["space"]["levels"])
+        entry = catalog.entry(run["model"])
+        recipe = entry.recipe(run["recipe"])
+        options = {name: tuple(v) if isinstance(v, list) else v for name, v in run["options"].items()}
+    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        raise ValueError(f"{path} is damaged ({type(error).__name__}: {error}).") from None
+    model = entry.build(space, **options)
+    try:
+        model.load_state_dict(checkpoint.load(folder / "model.pt"))
+    except RuntimeError:
+        raise ValueError(f"{folder / 'model.pt'} holds the weights of another architecture than run.json says.") from None
+    return model, entry, recipe

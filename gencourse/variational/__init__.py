@@ -1,0 +1,1 @@
+"""Explicit, approximate, variational: autoencoders and their descendants (slides 33-88)."""
