@@ -5,7 +5,8 @@
 - `Implicit`: samples, and nothing else.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -34,12 +35,18 @@ class GenerativeModel(nn.Module):
         Raises:
             ValueError: if `n` is negative, or the model takes no `context` and one is given.
         """
+        with self.evaluation(n):
+            return self._sample(n, context, generator)
+
+    @contextmanager
+    def evaluation(self, n: int = 0) -> Iterator[None]:
+        """Evaluation mode inside the block, every module's own mode after it; refuses a number of samples below 0."""
         if isinstance(n, bool) or not isinstance(n, int) or n < 0:
             raise ValueError(f"{type(self).__name__}.sample: n must be an integer of 0 or more, not {n!r}.")
         modes = [(module, module.training) for module in self.modules()]
         self.eval()
         try:
-            return self._sample(n, context, generator)
+            yield
         finally:
             for module, training in modes:
                 module.training = training

@@ -1,5 +1,11 @@
 """The invariants that make a model right. The book's proof cells, the tests and the exercises call the same ones."""
 
+from gencourse.checks.autoregressive import (
+    assert_autoregressive,
+    assert_cached_equals_naive,
+    assert_full_context,
+    influence,
+)
 from gencourse.checks.invariants import (
     assert_bound,
     assert_every_parameter_learns,
@@ -10,11 +16,15 @@ from gencourse.checks.invariants import (
 from gencourse.checks.statements import claim, equation
 
 __all__ = [
+    "assert_autoregressive",
     "assert_bound",
+    "assert_cached_equals_naive",
     "assert_every_parameter_learns",
+    "assert_full_context",
     "assert_normalized",
     "assert_sampler_matches",
     "claim",
     "equation",
     "every_example",
+    "influence",
 ]
