@@ -114,12 +114,12 @@ def release_exercise(
     everything: Annotated[bool, typer.Option("--all", help="Every exercise.")] = False,
 ) -> None:
     """For instructors: make the exercises that students get from the solutions."""
-    from gencourse.grading.release import release, release_all
+    from gencourse.grading.release import available, release
 
     if (number is None) != everything:
         raise ValueError("say which exercise to release, such as 09, or --all.")
-    for path in release_all() if number is None else [release(number)]:
-        typer.echo(str(path))
+    for name in available() if number is None else [number]:
+        typer.echo(str(release(name)))
 
 
 def _report(result: dict, folder: Path) -> None:

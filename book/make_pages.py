@@ -1,0 +1,140 @@
+"""Makes what is generated in the book: lecture-map.md, the tree in index.md, and references.md.
+
+python book/make_pages.py            write them
+python book/make_pages.py --check    say which are not current
+"""
+
+import re
+import sys
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from gencourse import catalog
+
+BOOK = Path(__file__).parent
+NOTE = "<!-- Made by book/make_pages.py from book/{source}; `make format` renews it. -->"
+BEGIN, END = "<!-- the tree: begin -->", "<!-- the tree: end -->"
+SAID = {
+    ("explicit",): "the model writes its density down",
+    ("explicit", "tractable"): "and computes it: belief networks pixel by pixel, flows bijection by bijection",
+    ("explicit", "approximate"): "and bounds or estimates it",
+    ("implicit",): "the model only draws samples",
+}
+
+
+def table() -> dict[str, Any]:
+    """The lecture map's data: `chapters`, `tree` and `rows`."""
+    return tomllib.loads((BOOK / "lecture_map.toml").read_text(encoding="utf-8"))
+
+
+def finished(chapter: str) -> bool:
+    """True if the chapter's notebook exists."""
+    return (BOOK / f"{chapter}.ipynb").exists()
+
+
+def anchor(heading: str) -> str:
+    """The address of a heading within its page, as GitHub and the book make it."""
+    return re.sub(r"[^\w\- ]", "", heading.strip().lower()).replace(" ", "-")
+
+
+def spans(equations: list[str]) -> str:
+    """Numbers in a row as their ends: `(9.5) to (9.10)`."""
+    runs: list[list[str]] = []
+    for number in equations:
+        chapter, count = number.split(".")
+        follows = runs and runs[-1][-1] == f"{chapter}.{int(count) - 1}"
+        runs = [*runs[:-1], [*runs[-1], number]] if follows else [*runs, [number]]
+    return ", ".join(f"({run[0]}) to ({run[-1]})" if len(run) > 2 else ", ".join(f"({n})" for n in run) for run in runs)
+
+
+def slide_key(row: dict[str, Any]) -> tuple[int, str]:
+    """Rows in the order of the slides; what stands beside the lecture comes last."""
+    first = row["slides"].split("-")[0]
+    return (int(first) if first.isdigit() else 1000, row["chapter"])
+
+
+def lecture_map() -> str:
+    """The page that leads from a slide to its section, equations, code and exercise."""
+    data = table()
+    toc = (BOOK.parent / "_toc.yml").read_text(encoding="utf-8")  # a page of the book is linked, other files are not
+    lines = [
+        "# Lecture map",
+        "",
+        NOTE.format(source="lecture_map.toml"),
+        "",
+        "From the slides of Lecture 13 to the section that explains them, the equations that are verified there, the code in",
+        "the library, and the questions to try. A chapter without a link is still to be written.",
+        "",
+        "| Slides | What they say | Chapter | Equations | Code | Exercise |",
+        "|---|---|---|---|---|---|",
+    ]
+    for row in sorted(data["rows"], key=slide_key):
+        chapter = row["chapter"]
+        name = f"{int(chapter[:2])} {data['chapters'][chapter]}"
+        if finished(chapter):
+            if "section" not in row:
+                raise SystemExit(f"{chapter} is finished: give its row for slides {row['slides']} in lecture_map.toml a section.")
+            name = f"{int(chapter[:2])} [{row['section']}]({chapter}.ipynb#{anchor(row['section'])})"
+        equations = spans(row.get("equations", []))
+        code = ", ".join(f"`{symbol.removeprefix('gencourse.').replace(':', '.')}`" for symbol in row.get("code", []))
+        questions = row.get("exercise", [])
+        exercise = ", ".join(f"[{n}](../exercises/{chapter}.ipynb)" if f"exercises/{chapter}" in toc else n for n in questions)
+        lines.append(f"| {row['slides']} | {row['content']} | {name} | {equations} | {code} | {exercise} |")
+    return "\n".join(lines) + "\n"
+
+
+def tree() -> str:
+    """The lecture's taxonomy as a nested list, with a link to every finished chapter."""
+    data = table()
+    lines = []
+    for branch, title in catalog.BRANCHES.items():
+        said = f": {SAID[branch]}" if branch in SAID else ""
+        lines.append(f"{'  ' * (len(branch) - 1)}- **{title[0].upper() + title[1:]}**{said}")
+        for name, chapter in data["tree"].get(" / ".join(branch), []):
+            number = int(chapter[:2])
+            entry = f"[{name}]({chapter}.ipynb), chapter {number}" if finished(chapter) else f"{name}, chapter {number}"
+            lines.append(f"{'  ' * len(branch)}- {entry}")
+    return "\n".join(lines)
+
+
+def index() -> str:
+    """The front page with its tree renewed."""
+    before, rest = (BOOK / "index.md").read_text(encoding="utf-8").split(BEGIN)
+    return f"{before}{BEGIN}\n\n{tree()}\n\n{END}{rest.split(END)[1]}"
+
+
+def references() -> str:
+    """The papers of references.bib, by first author and year, each with its link."""
+    from pybtex.database import parse_file
+
+    lines = ["# References", "", NOTE.format(source="references.bib"), ""]
+    entries = parse_file(str(BOOK / "references.bib"), "bibtex").entries.values()
+    for entry in sorted(entries, key=lambda entry: (str(entry.persons["author"][0].last_names), entry.fields["year"])):
+        people = [" ".join((*person.prelast_names, *person.last_names)) for person in entry.persons["author"]]
+        authors = " and ".join([", ".join(people[:-1]), people[-1]] if len(people) > 1 else people)
+        if len(people) > 3:
+            authors = f"{people[0]} and others"
+        where = entry.fields.get("booktitle") or entry.fields.get("journal") or entry.fields.get("publisher", "")
+        title = entry.fields["title"].replace("{", "").replace("}", "")
+        lines.append(f"- {authors} ({entry.fields['year']}). [{title}]({entry.fields['url']}). {where}.")
+    return "\n".join(lines) + "\n"
+
+
+def main(arguments: list[str]) -> int:
+    """Write the pages, or with `--check` say which are not current; the number is the exit status."""
+    stale = 0
+    for name, make in (("lecture-map.md", lecture_map), ("index.md", index), ("references.md", references)):
+        path, text = BOOK / name, make()
+        if path.exists() and path.read_text(encoding="utf-8") == text:
+            continue
+        if "--check" in arguments:
+            print(f"book/{name} is not current; `make format` renews it.")
+            stale += 1
+        else:
+            path.write_text(text, encoding="utf-8")
+    return 1 if stale else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
