@@ -96,8 +96,10 @@ def data_list() -> None:
 
     for name in data.embedded.SETS:
         typer.echo(f"{name:20} embedded")
-    for name, present, path, *_ in data.downloads.status():
-        typer.echo(f"{name:20} {'here: ' if present else 'not here; would be '}{path}")
+    for one in data.downloads.status():
+        where = f"here: {one.path}" if one.present else f"to download, {one.bytes / 1e6:.1f} MB, to {one.path}"
+        typer.echo(f"{one.name:20} {where}")
+        typer.echo(f"{'':20} {one.citation}; {one.licence}")
 
 
 @data_app.command("get")

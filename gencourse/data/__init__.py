@@ -1,7 +1,8 @@
 """Data sets as integer tensors with the `Space` they live in.
 
 `load(name)` is the way in. The embedded sets (`digits`, `binary_digits`, `bars_and_stripes`) need no network; the others
-are downloaded once and kept as `NAME.npz` in `$GENCOURSE_DATA`, or in the user's cache folder.
+are downloaded once and kept as `NAME.npz` in `$GENCOURSE_DATA`, or in the user's cache folder. Densities in the plane are in
+`gencourse.data.toys`.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ class Dataset:
     Attributes:
         name: as given to `load`.
         space: where the examples live.
-        train, valid, test: uint8 images `(N, C, H, W)`.
+        train, valid, test: uint8 images `(N, C, H, W)`, or points `(N, D)` where the space is real-valued.
         train_labels, valid_labels, test_labels: int64 `(N,)`, or None.
         augment: applied to each training batch by `fit`, or None. Random binarisation, say.
     """
@@ -53,6 +54,10 @@ def names() -> list[str]:
 def load(name: str) -> Dataset:
     """Load a data set; the first use of a set that is not embedded downloads it.
 
+    Splits: `digits` 1257/180/360, stratified; `mnist` and `fashion_mnist` 50000/10000/10000 and `cifar10` 45000/5000/10000,
+    the last training images for validation; `binarized_mnist` 50000/10000/10000 as published, with the test images sorted
+    by class (shuffle before showing the first few); `frey_faces` 1565/200/200 and `lfw` 80/10/10 %, shuffled with a fixed seed.
+
     Raises:
         ValueError: if the name is unknown (the nearest one is suggested), or the file is damaged.
         FileNotFoundError: if the set is neither on this machine nor to be had from the network.
@@ -67,7 +72,13 @@ def load(name: str) -> Dataset:
 
 
 def binarize(x: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
-    """Draw each 8-bit pixel as 0 or 1 with probability `x / 255` of a 1; uint8, the same shape."""
+    """Draw each 8-bit pixel as 0 or 1 with probability `x / 255` of a 1; uint8, the same shape.
+
+    Raises:
+        TypeError: if the pixels are not integers; `Space.from_unit` makes them from floats in [0, 1].
+    """
+    if x.is_floating_point():
+        raise TypeError(f"binarize expects grey levels 0..255 as integers, but the tensor is {x.dtype}; see Space.from_unit.")
     uniform = torch.rand(x.shape, generator=generator, device=x.device)
     return (uniform < x.float() / 255).to(torch.uint8)
 

@@ -30,8 +30,9 @@ def digits() -> Dataset:
     train, valid = train_test_split(rest, test_size=0.125, stratify=bunch.target[rest], random_state=0)
     images = torch.from_numpy(bunch.images.astype(np.uint8)).unsqueeze(1)  # (1797, 1, 8, 8)
     labels = torch.from_numpy(bunch.target.astype(np.int64))
-    parts = [torch.from_numpy(index) for index in (train, valid, test)]
-    return Dataset("digits", Space((1, 8, 8), levels=17), *(images[i] for i in parts), *(labels[i] for i in parts))
+    x = [images[torch.from_numpy(index)] for index in (train, valid, test)]
+    y = [labels[torch.from_numpy(index)] for index in (train, valid, test)]
+    return Dataset("digits", Space((1, 8, 8), levels=17), x[0], x[1], x[2], y[0], y[1], y[2])
 
 
 def binary_digits() -> Dataset:
