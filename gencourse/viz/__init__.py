@@ -1,0 +1,22 @@
+"""Pictures for the book: each function returns a matplotlib `Figure` no wider than a page (7 inches at 100 dots each).
+
+`style()` sets matplotlib's defaults to what the pictures here assume. It is called explicitly, once a notebook.
+"""
+
+from gencourse.viz.images import image_grid, manifold_grid, mosaic, png_grid, reconstructions
+from gencourse.viz.plots import density_2d, points, scatter_latent, training_curves
+from gencourse.viz.theme import COLOURS, style
+
+__all__ = [
+    "COLOURS",
+    "density_2d",
+    "image_grid",
+    "manifold_grid",
+    "mosaic",
+    "png_grid",
+    "points",
+    "reconstructions",
+    "scatter_latent",
+    "style",
+    "training_curves",
+]
