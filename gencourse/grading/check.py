@@ -1,0 +1,206 @@
+"""`check("9.1")`: one sentence on a student's function, which names the mistake where it is one that we know."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from gencourse.grading import harness, questions
+from gencourse.grading.questions import Check, Inputs, Mistake, Question
+
+
+@dataclass(frozen=True)
+class CheckResult:
+    """How one check went: `status` is ok, wrong, error, missing or timeout.
+
+    `says` is the sentence that helps, and `mistake` the name of the mistake, where it is one of the question's own.
+    """
+
+    name: str
+    status: str
+    points: int
+    out_of: int
+    says: str = ""
+    mistake: str = ""
+
+
+@dataclass(frozen=True)
+class Result:
+    """How a question went. `sentence` is what the student reads; `status` is that of the first check that failed."""
+
+    id: str
+    status: str
+    points: int
+    out_of: int
+    sentence: str
+    checks: tuple[CheckResult, ...] = ()
+
+    def _ipython_display_(self) -> None:
+        """Show nothing: `check` has printed the sentence."""
+
+
+def check(id: str, function: Callable | None = None, *, seed: int | None = None) -> Result:
+    """Try your function on random inputs and print one sentence on how it went.
+
+    Args:
+        id: the question, `"9.1"`.
+        function: what to check; by default the function of the question's name where `check` is called.
+        seed: draws the same inputs again; by default they are new each time.
+    """
+    try:
+        question = questions.get(id if isinstance(id, str) else str(id))
+    except ValueError as error:
+        result = Result(str(id), "missing", 0, 0, f"{error}")
+    else:
+        caller = sys._getframe(1)
+        found = function if function is not None else {**caller.f_globals, **caller.f_locals}.get(question.function)
+        result = _check(question, found, int(np.random.SeedSequence(seed).generate_state(1, np.uint64)[0]))
+    print(result.sentence)
+    return result
+
+
+def _check(question: Question, function: Any, seed: int) -> Result:
+    name = question.function
+    if function is None:
+        return _refused(question, "missing", f"not attempted yet: run the cell that defines {name} first.")
+    if not callable(function):
+        kind = type(function).__name__
+        return _refused(question, "wrong", f"{name} is not a function but of type {kind}; run the cell that defines it again.")
+    inputs = question.draw(seed)
+    try:
+        return assess(question, inputs, collect(question, function, inputs))
+    except KeyboardInterrupt:
+        return _refused(question, "timeout", "interrupted while your function ran; is there a loop that takes too long?")
+
+
+def collect(question: Question, function: Callable, inputs: Mapping[str, Inputs]) -> dict[str, dict[str, Any]]:
+    """The function's answers to every check and to the example, as plain data: all that `assess` needs."""
+    answers = {check.name: harness.run(function, inputs[check.name], check.gradients) for check in question.checks}
+    return {**answers, "example": harness.run(function, question.example)}
+
+
+def assess(question: Question, inputs: Mapping[str, Inputs], answers: Mapping[str, Mapping[str, Any]]) -> Result:
+    """Judge the answers to the checks of a question; data in, data out."""
+    if all(answers[check.name].get("untouched") for check in question.checks):
+        return _refused(question, "missing", "not attempted yet.")
+    parts = tuple(_judge(question, check, inputs[check.name], answers) for check in question.checks)
+    points, out_of = sum(part.points for part in parts), question.points
+    first = next((part for part in parts if part.status != "ok"), None)
+    if first is None:
+        return Result(question.id, "ok", points, out_of, f"{question.id}: correct ({points}/{out_of} points).", parts)
+    verdict = f'partly right ({points}/{out_of} points; not "{first.name}")' if points else f"not yet ({points}/{out_of} points)"
+    return Result(question.id, first.status, points, out_of, f"{question.id}: {verdict}: {first.says}", parts)
+
+
+def _judge(question: Question, check: Check, inputs: Inputs, answers: Mapping[str, Mapping[str, Any]]) -> CheckResult:
+    truth = harness.run(question.reference, inputs, check.gradients, dtype="float64", twice=False)
+    answer = answers[check.name]
+    if "error" in answer:
+        return CheckResult(check.name, "error", 0, check.points, _error_sentence(question, answer["error"]))
+    if _shape(answer) == _shape(truth) and _equal(check, answer, truth):
+        return CheckResult(check.name, "ok", check.points, check.points)
+    says = _unusable(question, answer)
+    mistake = None if says else _known(question, check, inputs, answer)
+    says = says or (mistake.says if mistake else _unknown(question, check, truth, answer, answers["example"]))
+    return CheckResult(check.name, "wrong", 0, check.points, says, mistake.name if mistake else "")
+
+
+def _known(question: Question, check: Check, inputs: Inputs, answer: Mapping) -> Mistake | None:
+    """The mistake that gives the same wrong numbers on the same inputs."""
+    if np.isnan(answer["value"]).all():
+        return None  # there are many ways to get there
+    for mistake in question.mistakes:
+        wrong = harness.run(mistake.function, inputs, check.gradients, twice=False)
+        # A cut gradient looks like that of a formula without the term, so the values must agree as well.
+        if _close(check, answer.get("value"), wrong.get("value")) and _equal(check, answer, wrong):
+            return mistake
+    return None
+
+
+def _unusable(question: Question, answer: Mapping) -> str:
+    """What is wrong with an answer that holds no numbers, or not the same ones twice."""
+    wanted = f"a tensor of shape {question.returns}"
+    if "value" not in answer:
+        kind = answer.get("returned")
+        if kind in ("NoneType", "ellipsis"):
+            return f"your function returned nothing; does it end in `return`, with {wanted}?"
+        return f"your function returned a value of type {kind}, where {wanted} of real numbers belongs."
+    if not answer.get("repeatable"):
+        return "two calls with the same inputs gave different answers; use only the random numbers that are passed in."
+    return ""
+
+
+def _unknown(question: Question, check: Check, truth: Mapping, answer: Mapping, example: Mapping) -> str:
+    """What can be said of a mistake that is not in the list."""
+    value, right = answer["value"], truth["value"]
+    if not value.shape:
+        return f"your answer is one number for the whole batch, where {question.returns} belongs."
+    if value.shape != right.shape:
+        return f"your answer has shape {_written(value.shape)}, where {question.returns}, here {_written(right.shape)}, belongs."
+    if not np.isfinite(value).all():
+        what = "NaN" if np.isnan(value).any() else "infinite"
+        return f"some of your numbers are {what}; look for a logarithm or a square root of zero or less, or an overflow."
+    if check.gradients:
+        dead = [name for name in check.gradients if not answer[f"gradient of {name}"].any()]
+        if dead:
+            return (
+                f"no gradient arrives at {' and '.join(dead)}; something between it and the answer cuts the graph, such as "
+                "detach, .data, .item(), NumPy, torch.no_grad or a tensor made anew."
+            )
+        off = [name for name in check.gradients if not _close(check, answer[f"gradient of {name}"], truth[f"gradient of {name}"])]
+        return f"the derivative of your answer with respect to {' and '.join(off)} is not the right one."
+    with np.errstate(divide="ignore", invalid="ignore"):
+        factor, shift = value / right, value - right
+    if np.ptp(factor) < 1e-3:
+        return f"your numbers are {factor.mean():.4g} times the right ones, every one of them."
+    if np.ptp(shift) < 1e-3:
+        return f"your numbers are all off by the same amount, {shift.mean():+.4g}."
+    expected = harness.run(question.reference, question.example, dtype="float64", twice=False)["value"]
+    given = ", ".join(f"{name} = {_numbers(array)}" for name, array in question.example.items())
+    if "value" not in example or example["value"].shape != expected.shape:
+        return f"for {given} the answer is {_numbers(expected)}."
+    if _close(check, example["value"], expected):
+        return f"right for {given}, but wrong for random inputs with several rows."
+    return f"for {given} the answer is {_numbers(expected)}, and yours is {_numbers(example['value'])}."
+
+
+def _error_sentence(question: Question, error: Mapping[str, Any]) -> str:
+    what = f"{error['type']}: {error['message']}" if error["message"] else error["type"]
+    what += "" if what.endswith((".", "!", "?")) else "."
+    if error["during"] == "gradient":
+        return f"computing the gradient of your answer raised {what}"
+    if error["line"] is None:
+        return f"calling {question.function}({', '.join(question.arguments)}) raised {what}"
+    code = f" ({error['code']})" if error["code"] else ""
+    return f"line {error['line']} of your code{code} raised {what}"
+
+
+def _refused(question: Question, status: str, says: str) -> Result:
+    parts = tuple(CheckResult(check.name, status, 0, check.points, says) for check in question.checks)
+    return Result(question.id, status, 0, question.points, f"{question.id}: {says}", parts)
+
+
+def _shape(answer: Mapping) -> tuple[int, ...] | None:
+    return answer["value"].shape if "value" in answer else None
+
+
+def _equal(check: Check, answer: Mapping, other: Mapping) -> bool:
+    return all(_close(check, answer.get(key), other.get(key)) for key in check.compares)
+
+
+def _close(check: Check, value: Any, other: Any) -> bool:
+    if not isinstance(value, np.ndarray) or not isinstance(other, np.ndarray) or value.shape != other.shape:
+        return False
+    return np.allclose(value, other, rtol=check.rtol, atol=check.atol, equal_nan=True)
+
+
+def _written(shape: tuple[int, ...]) -> str:
+    return f"({shape[0]},)" if len(shape) == 1 else f"({', '.join(map(str, shape))})"
+
+
+def _numbers(array: np.ndarray) -> str:
+    return np.array2string(np.asarray(array), precision=4, separator=", ", suppress_small=True).replace("\n", "")

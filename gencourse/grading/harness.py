@@ -1,0 +1,134 @@
+"""What runs beside a student's code: calls the function and returns plain data.
+
+No answer, tolerance or mistake lives here, and nothing of this package is imported, so that this file as it stands can
+be given to a process that must not see the rest. Whoever judges gets numbers and strings from it, never an object of
+the student's.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dis
+import io
+import linecache
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+
+def run(
+    function: Callable,
+    inputs: Mapping[str, np.ndarray],
+    gradients: Sequence[str] = (),
+    *,
+    dtype: str = "float32",
+    twice: bool = True,
+) -> dict[str, Any]:
+    """Call `function` with one tensor for each entry of `inputs`, in order.
+
+    Args:
+        function: the student's.
+        inputs: argument names and arrays.
+        gradients: the names of the inputs to differentiate by. What is differentiated is a weighted sum of the answer,
+            with weights from 1 to 2, because a plain sum would not notice numbers in the wrong place.
+        dtype: of the tensors.
+        twice: whether to call once more, to see if the answer is the same.
+
+    Returns:
+        plain data. If the function raised, `error`: what `describe` says, and `during`, "call" or "gradient". Otherwise
+        `returned`, the type's name; `untouched`, whether the body is still empty; `repeatable`; and, where numbers were
+        returned, `value` and `gradient of NAME`, float64 arrays; zeros where no gradient arrives.
+    """
+    import torch
+
+    def tensors(track: bool) -> tuple[dict, list]:
+        leaves = {n: torch.tensor(np.asarray(a), dtype=getattr(torch, dtype)) for n, a in inputs.items()}
+        for name in gradients if track else ():
+            leaves[name].requires_grad_()
+        return leaves, [leaf.clone() for leaf in leaves.values()]  # a copy of a leaf may be changed in place
+
+    answer: dict[str, Any] = {}
+    during = "call"
+    try:
+        with contextlib.redirect_stdout(io.StringIO()), torch.enable_grad():
+            leaves, arguments = tensors(track=True)
+            result = function(*arguments)
+            value = plain(result)
+            answer["returned"] = type(result).__name__
+            answer["untouched"] = (result is None or result is ...) and is_stub(function)
+            if value is None:
+                return answer
+            answer["value"] = value
+            again = plain(function(*tensors(track=False)[1])) if twice else value
+            answer["repeatable"] = again is not None and _same(again, value)
+            if not gradients:
+                return answer
+            found: Sequence[Any] = [None] * len(gradients)
+            result = torch.stack(list(result)) if isinstance(result, list) and _tracks(result) else result
+            if isinstance(result, torch.Tensor) and result.requires_grad and result.numel():
+                during = "gradient"
+                weights = torch.linspace(1, 2, result.numel()).to(result).reshape(result.shape)
+                found = torch.autograd.grad((result * weights).sum(), [leaves[n] for n in gradients], allow_unused=True)
+            for name, gradient in zip(gradients, found, strict=True):
+                missing = np.zeros(np.shape(inputs[name]))
+                answer[f"gradient of {name}"] = missing if gradient is None else plain(gradient)
+            return answer
+    except (Exception, SystemExit) as error:
+        return {"error": {**describe(error, function), "during": during}}
+
+
+def plain(value: Any) -> np.ndarray | None:
+    """Numbers as a float64 array of the same shape; None for what is not one real number, array, tensor or list of them."""
+    torch = sys.modules.get("torch")
+    if torch is not None and isinstance(value, torch.Tensor):
+        if value.is_complex() or value.dtype == torch.bool:
+            return None
+        return value.detach().cpu().double().numpy().copy()
+    if isinstance(value, list) and value:
+        parts = [plain(part) for part in value]
+        arrays = [part for part in parts if part is not None]
+        return np.stack(arrays) if len(arrays) == len(parts) and len({a.shape for a in arrays}) == 1 else None
+    if isinstance(value, int | float | np.number | np.ndarray) and not isinstance(value, bool):
+        array = np.asarray(value)
+        return array.astype(np.float64) if array.dtype.kind in "iuf" else None
+    return None
+
+
+def is_stub(function: Callable) -> bool:
+    """True if the body uses none of its arguments and no other name: `...`, `pass`, a docstring."""
+    code = getattr(function, "__code__", None)
+    if code is None:
+        return False
+    return not code.co_names and not any(i.opname.startswith(("LOAD_FAST", "LOAD_DEREF")) for i in dis.get_instructions(code))
+
+
+def describe(error: BaseException, function: Callable) -> dict[str, Any]:
+    """The exception as plain data: `type`, `message` (its first line), `line` and `code` of the student's last frame.
+
+    `line` is None if the exception came from outside the student's code, as when the arguments do not fit.
+    """
+    namespace = getattr(function, "__globals__", None)
+    line, code = None, ""
+    step = error.__traceback__
+    while step is not None:
+        if step.tb_frame.f_globals is namespace:  # all cells of a notebook share one
+            line = step.tb_lineno
+            code = linecache.getline(step.tb_frame.f_code.co_filename, line).strip()
+        step = step.tb_next
+    lines = [text.strip() for text in str(error).splitlines() if text.strip()]
+    message = lines[0] if lines else ""
+    return {"type": type(error).__name__, "message": _short(message, 200), "line": line, "code": _short(code, 80)}
+
+
+def _short(text: str, length: int) -> str:
+    return text if len(text) <= length else text[: length - 3] + "..."
+
+
+def _same(a: np.ndarray, b: np.ndarray) -> bool:
+    return a.shape == b.shape and np.allclose(a, b, rtol=1e-5, atol=1e-6, equal_nan=True)
+
+
+def _tracks(parts: list) -> bool:
+    return all(getattr(part, "requires_grad", False) for part in parts)

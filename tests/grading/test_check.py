@@ -1,0 +1,268 @@
+"""What a student reads: one sentence, their own line, and nothing of ours."""
+
+import inspect
+import re
+from pathlib import Path
+
+import nbformat
+import numpy as np
+import pytest
+import torch
+
+from gencourse.grading import check, harness, questions
+from gencourse.grading.check import assess, collect
+
+ROOT = Path(__file__).parents[2]
+
+
+def right(mu, log_var):
+    return 0.5 * (log_var.exp() + mu**2 - 1 - log_var).sum(1)
+
+
+def sentence(source: str, capsys) -> str:
+    """What check("9.1") prints in a notebook whose one cell is `source`."""
+    namespace = {"torch": torch, "np": np, "check": check}
+    exec(compile(source, "cell.py", "exec"), namespace)
+    exec('check("9.1")', namespace)
+    said = capsys.readouterr().out
+    assert said.endswith("\n")
+    assert said.count("\n") == 1
+    return said.rstrip("\n")
+
+
+def test_right_answers_are_told_so_and_shown_once(capsys):
+    result = check("9.1", right)
+    assert capsys.readouterr().out == "9.1: correct (3/3 points).\n"
+    assert (result.status, result.points, result.out_of) == ("ok", 3, 3)
+    assert result._ipython_display_() is None  # what IPython calls in place of repr
+
+
+def test_the_function_is_found_where_check_is_called(capsys):
+    gaussian_kl = right  # noqa: F841
+    assert check("9.1").status == "ok"
+    assert check("9.2").sentence == "9.2: not attempted yet: run the cell that defines reparameterize first."
+
+
+@pytest.mark.parametrize(
+    "body", ["...", "pass", "'''Doc.'''", "'''Doc.'''\n    ...  # your code here", "return None", "return ..."]
+)
+def test_an_untouched_cell_is_not_attempted(capsys, body):
+    assert sentence(f"def gaussian_kl(mu, log_var):\n    {body}", capsys) == "9.1: not attempted yet."
+
+
+@pytest.mark.parametrize(
+    ("source", "says"),
+    [
+        (
+            "def helper(m):\n    return m / nothing\ndef gaussian_kl(mu, log_var):\n    return helper(mu)",
+            "line 2 of your code raised NameError: name 'nothing' is not defined.",
+        ),
+        (
+            "def gaussian_kl(mu, log_var):\n\n    return mu @ log_var",
+            "line 3 of your code raised RuntimeError: mat1 and mat2 shapes",
+        ),
+        (
+            "def gaussian_kl(mu):\n    return mu",
+            "calling gaussian_kl(mu, log_var) raised TypeError: gaussian_kl() takes 1 positional",
+        ),
+        ("def gaussian_kl(mu, log_var):\n    raise SystemExit", "line 2 of your code raised SystemExit."),
+        ("def gaussian_kl(mu, log_var):\n    return gaussian_kl(mu, log_var)", "line 2 of your code raised RecursionError"),
+        ("def gaussian_kl(mu, log_var):\n    raise ValueError('one\\n  two')", "raised ValueError: one."),
+        ("def gaussian_kl(mu, log_var):\n    y = mu.sum(1)", "your function returned nothing; does it end in `return`"),
+        (
+            "def gaussian_kl(mu, log_var):\n    return str(mu)",
+            "a value of type str, where a tensor of shape (B,) of real numbers belongs.",
+        ),
+        ("def gaussian_kl(mu, log_var):\n    return mu.sum(1), 1", "a value of type tuple, where"),
+        (
+            "def gaussian_kl(mu, log_var):\n    return mu.sum(1) > 0",
+            "a value of type Tensor, where a tensor of shape (B,) of real numbers",
+        ),
+        ("def gaussian_kl(mu, log_var):\n    return mu[:, :1]", "your answer has shape (5, 1), where (B,), here (5,), belongs."),
+        ("def gaussian_kl(mu, log_var):\n    return 0.5", "one number for the whole batch, where (B,) belongs."),
+        ("def gaussian_kl(mu, log_var):\n    return mu.sum(1) * float('nan')", "some of your numbers are NaN"),
+        ("def gaussian_kl(mu, log_var):\n    return 1e39 * mu.sum(1)", "some of your numbers are infinite"),
+        (
+            "def gaussian_kl(mu, log_var):\n    return torch.randn(len(mu))",
+            "two calls with the same inputs gave different answers",
+        ),
+        (
+            "def gaussian_kl(mu, log_var):\n    return 3 * (log_var.exp() + mu**2 - 1 - log_var).sum(1)",
+            "your numbers are 6 times the right ones",
+        ),
+        (
+            "def gaussian_kl(mu, log_var):\n    return 5 + 0.5 * (log_var.exp() + mu**2 - 1 - log_var).sum(1)",
+            "all off by the same amount, +5.",
+        ),
+        (
+            "def gaussian_kl(mu, log_var):\n    return 0.5 * (log_var.exp() + mu**3 - 1 - log_var).sum(1)",
+            "right for mu = [[1., 0.]], log_var = [[0., 1.]], but wrong for random inputs",
+        ),
+        (
+            "def gaussian_kl(mu, log_var):\n    return (mu**4).sum(1)",
+            "for mu = [[1., 0.]], log_var = [[0., 1.]] the answer is [0.8591], and yours is [1.].",
+        ),
+        (
+            "def gaussian_kl(mu, log_var):\n    return (0.5 * (log_var.exp() + mu.detach()**2 - 1 - log_var)).sum(1)",
+            "no gradient arrives at mu;",
+        ),
+        (
+            "def gaussian_kl(mu, log_var):\n    y = log_var.exp()\n"
+            "    s = (y + mu**2 - 1 - log_var).sum(1) / 2\n    y.mul_(2)\n    return s",
+            "computing the gradient of your answer raised RuntimeError",
+        ),
+        ("gaussian_kl = 3", "gaussian_kl is not a function but of type int"),
+        ("def gaussian_kl(mu, log_var):\n    raise KeyboardInterrupt", "interrupted while your function ran"),
+    ],
+)
+def test_an_answer_that_cannot_be_right_gets_its_own_sentence(capsys, source, says):
+    said = sentence(source, capsys)
+    assert says in said
+    assert "gencourse" not in said
+    assert "/" not in re.sub(r"\(\d/\d points", "", said)  # no path
+
+
+def test_the_students_line_is_shown_where_its_text_is_known(tmp_path, capsys):
+    import importlib.util
+
+    path = tmp_path / "student.py"
+    path.write_text("def gaussian_kl(mu, log_var):\n    return mu.nothing\n")
+    spec = importlib.util.spec_from_file_location("student", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    said = check("9.1", module.gaussian_kl).sentence
+    assert "line 2 of your code (return mu.nothing) raised AttributeError" in said
+    assert str(tmp_path) not in said
+
+
+def test_an_unknown_question_suggests_the_nearest(capsys):
+    assert check("9.11").sentence == "there is no question '9.11'; did you mean \"9.1\"?"
+    assert "there are: 9.1, 9.2" in check("kl").sentence
+    with pytest.raises(ValueError, match="no exercise '77'; there are: 09"):
+        questions.of_exercise("77")
+
+
+def test_printing_leaves_the_answer_one_sentence_and_random_state_alone(capsys):
+    def talks(mu, log_var):
+        print("debugging")
+        return right(mu, log_var)
+
+    torch.manual_seed(3)
+    np.random.seed(3)  # noqa: NPY002  a student's notebook may use it
+    before = torch.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002
+    check("9.1", talks)
+    assert capsys.readouterr().out == "9.1: correct (3/3 points).\n"
+    assert torch.equal(before[0], torch.get_rng_state())
+    assert np.array_equal(before[1], np.random.get_state()[1])  # noqa: NPY002
+
+
+def test_inputs_differ_from_call_to_call_and_come_again_with_a_seed():
+    seen = []
+
+    def watches(mu, log_var):
+        seen.append(mu.detach().sum().item())
+        return right(mu, log_var)
+
+    for seed in (None, None, 5, 5):
+        check("9.1", watches, seed=seed)
+    first, second, third, fourth = (seen[i] for i in range(0, len(seen), len(seen) // 4))
+    assert first != second != third
+    assert third == fourth
+
+
+class Always:
+    """Equal to everything, as in an attack on graders that compare objects."""
+
+    def __eq__(self, other):
+        return True
+
+    def __array__(self, *_, **__):
+        return np.ones(5)
+
+
+class Float(float):
+    def __eq__(self, other):
+        return True
+
+
+TRIVIAL = {
+    "None": lambda *a: None,
+    "zero": lambda *a: 0.0,
+    "zeros (B,)": lambda *a: torch.zeros(len(a[0])),
+    "ones (B,)": lambda *a: torch.ones(len(a[0])),
+    "zeros like the second": lambda *a: 0 * a[1],
+    "NaN (B,)": lambda *a: torch.full((len(a[0]),), torch.nan),
+    "NaN": lambda *a: a[1] * torch.nan,
+    "infinite": lambda *a: -torch.full((len(a[0]),), torch.inf),
+    "random (B,)": lambda *a: torch.randn(len(a[0])),
+    "random": lambda *a: torch.randn(a[1].shape),
+    "first input": lambda *a: a[0],
+    "second input": lambda *a: a[1],
+    "last input": lambda *a: a[-1],
+    "sum of the first input": lambda *a: a[0].sum(-1),
+    "sum of the second input": lambda *a: a[1].sum(-1),
+    "all inputs": lambda *a: list(a),
+    "equal to everything": lambda *a: Always(),
+    "float equal to everything": lambda *a: Float(1.0),
+    "empty": lambda *a: torch.empty(0),
+    "empty list": lambda *a: [],
+    "text": lambda *a: "right",
+}
+
+
+@pytest.mark.parametrize(
+    "question", [q for number in questions.exercises() for q in questions.of_exercise(number)], ids=lambda q: q.id
+)
+@pytest.mark.parametrize("name", TRIVIAL)
+def test_trivial_answers_score_zero(question, name):
+    for seed in range(5):
+        inputs = question.draw(seed)
+        assert assess(question, inputs, collect(question, TRIVIAL[name], inputs)).points == 0
+
+
+def test_the_harness_stands_alone_and_returns_plain_data():
+    """It is sent to a process that has torch and NumPy, and neither this package nor any answer."""
+    source = inspect.getsource(harness)
+    assert "gencourse" not in source
+    alone = {"__name__": "alone"}
+    exec(compile(source, "alone.py", "exec"), alone)
+    question = questions.get("9.1")
+    inputs = question.draw(0)
+    answers = {c.name: alone["run"](right, inputs[c.name], c.gradients) for c in question.checks}
+    answers["example"] = alone["run"](right, question.example)
+    assert assess(question, inputs, answers).points == 3
+    for answer in answers.values():
+        assert {type(value) for value in answer.values()} <= {str, bool, np.ndarray}
+        assert all(v.dtype == np.float64 for v in answer.values() if isinstance(v, np.ndarray))
+
+
+def test_checking_needs_no_ipython():
+    import subprocess
+    import sys
+
+    code = "import sys; sys.modules['IPython'] = None; from gencourse.grading import check; check('9.1', lambda mu, log_var: mu)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
+    assert "your answer has shape (5, 3)" in done.stdout
+
+
+def said_by(path: Path, capsys) -> list[str]:
+    """What the checks of a notebook print; its cells run in one namespace."""
+    namespace: dict = {"__name__": "__main__"}
+    for cell in nbformat.read(path, as_version=4).cells:
+        if cell.cell_type == "code" and "google.colab" not in cell.source:
+            exec(compile(cell.source, path.name, "exec"), namespace)
+    return re.findall(r"^\d+\.\d+: .*$", capsys.readouterr().out, re.MULTILINE)
+
+
+@pytest.mark.parametrize("number", questions.exercises())
+def test_every_question_is_asked_answered_and_at_first_untouched(number, capsys):
+    every = questions.of_exercise(number)
+    (solution,), (exercise,) = (list((ROOT / folder).glob(f"{number}-*.ipynb")) for folder in ("solutions", "exercises"))
+    assert said_by(solution, capsys) == [f"{q.id}: correct ({q.points}/{q.points} points)." for q in every]
+    assert said_by(exercise, capsys) == [f"{q.id}: not attempted yet." for q in every]
+    text = "\n".join(cell.source for cell in nbformat.read(exercise, as_version=4).cells)
+    for question in every:  # what is written about a question is what it is worth
+        assert re.search(rf"^## {question.id} {question.title} \({question.points} points, \d+ minutes\)$", text, re.MULTILINE)
+        assert re.search(rf"^\| {question.id} \| {question.title} \| {question.points} \|", text, re.MULTILINE)
+        arguments = r"[^,]*,\s*".join(question.arguments)
+        assert re.search(rf"^def {question.function}\(\s*{arguments}\b", text, re.MULTILINE)
