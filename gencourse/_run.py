@@ -2,6 +2,7 @@
 
 import copy
 import math
+import os
 import platform
 import signal
 import sys
@@ -16,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from gencourse import checkpoint
-from gencourse._plan import Batches, Pair, Plan, seed_of
+from gencourse._plan import Batches, Pair, Plan, seed_device, seed_of
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -38,6 +39,9 @@ class Run:
         self.step = 0
         if plan.resume and plan.out and (plan.out / "checkpoint.pt").exists():
             self.restore()
+        if plan.out and fabric.is_global_zero:
+            checkpoint.sweep(plan.out / "checkpoint.pt")
+            checkpoint.sweep(plan.out / "history.json")
         history.device = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else self.device.type
         history.versions = _versions()
         self.batches = Batches(plan, self.device, fabric.global_rank, fabric.world_size)
@@ -51,7 +55,7 @@ class Run:
         self.stack = ExitStack()
         self.stack.enter_context(torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []))
         self.interrupted = self.stack.enter_context(interrupts())
-        show = self.plan.progress and self.fabric.is_global_zero
+        show = self.plan.progress and self.fabric.is_global_zero and not os.environ.get("TQDM_DISABLE")
         self.bar = self.stack.enter_context(
             tqdm(total=self.plan.steps, initial=self.step, unit="step", disable=not show, mininterval=0.5)
         )
@@ -131,9 +135,8 @@ class Run:
                 if not math.isfinite(value):
                     self.stop_at(first + i, move.name, value)
                 self.history.losses[move.name].append(value)
-        if not self.bar.disable:
-            self.bar.set_postfix({name: f"{v[-1]:.4g}" for name, v in self.history.losses.items()}, refresh=False)
-            self.bar.update(self.step - self.bar.n)
+        if not self.bar.disable and self.bar.update(self.step - self.bar.n):  # True if the bar was drawn, twice a second
+            self.bar.set_postfix({name: f"{v[-1]:.4g}" for name, v in self.history.losses.items()})
 
     def stop_at(self, step: int, name: str, value: float) -> None:
         """End the run with the step and the move whose loss is not finite."""
@@ -148,7 +151,7 @@ class Run:
     def validate(self, valid: Pair) -> None:
         """The first move's mean loss, in evaluation mode, with the same random numbers each time; keep the best weights."""
         x, context = valid
-        torch.manual_seed(seed_of(self.plan.seed, "valid"))
+        seed_device(self.device, seed_of(self.plan.seed, "valid"))
         total, size = 0.0, max(self.plan.batch_size, 256)
         with self.average.swapped_in() if self.average else nullcontext():
             self.model.eval()
@@ -189,6 +192,8 @@ class Run:
         out = self.plan.out
         assert out is not None
         state = checkpoint.load(out / "checkpoint.pt", self.device)
+        if not isinstance(state, dict) or "fingerprint" not in state:
+            raise ValueError(f"fit: cannot resume {out}: its checkpoint.pt was not written by fit.")
         for name, now in self.plan.fingerprint().items():
             before = state["fingerprint"].get(name)
             if before != now:
@@ -204,6 +209,7 @@ class Run:
         self.best, self.step = state["best"], state["step"]
         saved = state["history"]
         saved["valid"] = [tuple(pair) for pair in saved["valid"]]
+        saved["interrupted"] = False
         self.history.__dict__.update(saved)
 
 
@@ -259,7 +265,9 @@ def make_fabric(device: str, devices: int, precision: str, under_torchrun: bool)
         raise ValueError(f"fit: there is no {device} device on this machine; device='cpu' always works.")
     if device == "cuda" and devices > torch.cuda.device_count():
         raise ValueError(f"fit: devices={devices}, but this machine has {torch.cuda.device_count()} GPU(s).")
-    many = "ddp" if under_torchrun else "ddp_notebook" if "ipykernel" in sys.modules else "ddp_spawn"
+    ipython = sys.modules.get("IPython")
+    in_notebook = ipython is not None and ipython.get_ipython() is not None  # what is defined in a cell cannot be spawned
+    many = "ddp" if under_torchrun else "ddp_notebook" if in_notebook else "ddp_spawn"
     return Fabric(
         accelerator=device,
         devices=devices,
@@ -292,4 +300,4 @@ def interrupts() -> Iterator[Callable[[], bool]]:
 def _versions() -> dict[str, str]:
     from gencourse import __version__
 
-    return {"gencourse": __version__, "torch": torch.__version__, "python": platform.python_version()}
+    return {"gencourse": __version__, "torch": str(torch.__version__), "python": platform.python_version()}

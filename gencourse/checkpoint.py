@@ -28,12 +28,19 @@ def write_atomically(path: Path, content: bytes) -> None:
         os.chmod(temporary, 0o644)
         os.replace(temporary, path)
     except OSError as error:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
         kept = "; the earlier file is untouched" if path.exists() else ""
         if error.errno in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT):
             raise OSError(error.errno, f"no room on the disk to write {len(content):,} bytes{kept}", str(path)) from None
         raise OSError(error.errno, f"cannot write ({error.strerror}){kept}", str(path)) from None
+    finally:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)  # still there only if something went wrong, Ctrl-C included
+
+
+def sweep(path: Path) -> None:
+    """Remove the parts of `path` that killed writers left beside it. Nobody may be writing it now."""
+    for part in path.parent.glob(f".{path.name}.*"):
+        part.unlink(missing_ok=True)
 
 
 def save(path: Path, state: Any) -> None:

@@ -34,7 +34,7 @@ class DiscretizedLogistic(Distribution):
     @property
     def mean(self) -> Tensor:
         """The expected grey level, summed over the levels: `sum_k P(level >= k)` for k = 1 .. levels - 1."""
-        edges = (torch.arange(1, self.levels, device=self.loc.device) - 0.5) / (self.levels - 1)
+        edges = (torch.arange(1, self.levels, device=self.loc.device, dtype=self.loc.dtype) - 0.5) / (self.levels - 1)
         z = (self.loc.unsqueeze(-1) - edges) * torch.exp(-self.log_scale).unsqueeze(-1)
         return torch.sigmoid(z).sum(-1)
 
@@ -49,12 +49,10 @@ class DiscretizedLogistic(Distribution):
         """
         value = value.to(self.loc.dtype)
         inverse_scale = torch.exp(-self.log_scale)
-        half = 0.5 / (self.levels - 1)
-        centred = value / (self.levels - 1) - self.loc
-        a, b = inverse_scale * (centred - half), inverse_scale * (centred + half)
-        width = 2 * half * inverse_scale
-        # log(1 - exp(-w)): expm1 where w is small, log1p where exp(-w) is
-        log_width = torch.where(width < 0.7, torch.log(-torch.expm1(-width)), torch.log1p(-torch.exp(-width)))
+        # Neighbours share an edge, so compute it from the same numbers: then rounding takes from one what it gives the other.
+        a = inverse_scale * ((value - 0.5) / (self.levels - 1) - self.loc)
+        b = inverse_scale * ((value + 0.5) / (self.levels - 1) - self.loc)
+        log_width = torch.log(-torch.expm1(-inverse_scale / (self.levels - 1)))  # log(1 - exp(a - b)), where a - b would cancel
         inside = F.logsigmoid(b) + F.logsigmoid(-a) + log_width
         result = torch.where(value < 0.5, F.logsigmoid(b), inside)
         return torch.where(value > self.levels - 1.5, F.logsigmoid(-a), result)
@@ -68,3 +66,42 @@ class DiscretizedLogistic(Distribution):
         u = u.clamp(torch.finfo(u.dtype).tiny, 1 - torch.finfo(u.dtype).eps)
         point = self.loc + torch.exp(self.log_scale) * (torch.log(u) - torch.log1p(-u))
         return (point * (self.levels - 1)).round().clamp(0, self.levels - 1).long()
+
+
+class DiscretizedLogisticMixture(Distribution):
+    """A mixture of discretised logistics (Salimans et al., 2017, Eq. 2): its masses sum to one as theirs do.
+
+    Args:
+        logits: of the components' weights, `(..., K)`; they need not be normalised.
+        loc, log_scale: of the components, `(..., K)`, in units where the grey levels span [0, 1].
+        levels: the number of grey levels.
+    """
+
+    arg_constraints = {"logits": constraints.real_vector, "loc": constraints.real, "log_scale": constraints.real}  # noqa: RUF012
+
+    def __init__(self, logits: Tensor, loc: Tensor, log_scale: Tensor, levels: int, validate_args: bool | None = None) -> None:
+        self.logits = torch.log_softmax(logits, dim=-1)
+        self.components = DiscretizedLogistic(loc, log_scale, levels, validate_args=False)
+        self.levels = levels
+        self.loc, self.log_scale = self.components.loc, self.components.log_scale
+        super().__init__(self.loc.shape[:-1], validate_args=validate_args)
+
+    @property
+    def support(self) -> constraints.Constraint:
+        """The integers `0 .. levels - 1`."""
+        return constraints.integer_interval(0, self.levels - 1)
+
+    @property
+    def mean(self) -> Tensor:
+        """The expected grey level."""
+        return (self.logits.exp() * self.components.mean).sum(-1)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """Log-mass of each grey level in nats: the components' log-masses are added as probabilities, without leaving logs."""
+        return torch.logsumexp(self.logits + self.components.log_prob(value.unsqueeze(-1)), dim=-1)
+
+    def log_masses(self, i: int) -> Tensor:
+        """Log-masses of every level of pixel `i`, a flat index into the batch shape after its first dimension: `(B, levels)`."""
+        logits, loc, log_scale = (p.flatten(1, -2)[:, i].unsqueeze(1) for p in (self.logits, self.loc, self.log_scale))
+        one = DiscretizedLogisticMixture(logits, loc, log_scale, self.levels, validate_args=False)  # batch (B, 1)
+        return one.log_prob(torch.arange(self.levels, device=loc.device))

@@ -5,6 +5,7 @@ space can be compared in nats per image, whatever scaling or dequantisation they
 """
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -28,8 +29,9 @@ class Space:
     levels: int | None = None
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "shape", tuple(self.shape))  # a list is welcome too
-        if not self.shape or any(not isinstance(n, int) or n < 1 for n in self.shape):
+        if isinstance(self.shape, Iterable):
+            object.__setattr__(self, "shape", tuple(self.shape))  # a list is welcome too
+        if not isinstance(self.shape, tuple) or not self.shape or any(not isinstance(n, int) or n < 1 for n in self.shape):
             raise ValueError(f"Space: shape must be a tuple of positive integers such as (1, 28, 28), not {self.shape}.")
         if self.levels is not None and (not isinstance(self.levels, int) or self.levels < 2):
             raise ValueError(f"Space: levels must be an integer of 2 or more, or None for real values, not {self.levels}.")

@@ -15,6 +15,7 @@ with the same weights, bit for bit on a CPU, and why two processes follow one th
 import copy
 import math
 import os
+import tempfile
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -23,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from gencourse import _run
+from gencourse import _run, checkpoint
 from gencourse._plan import Pair, Plan, pair
 
 if TYPE_CHECKING:
@@ -175,7 +176,14 @@ def fit(
         FileExistsError: if `out` already holds a run and `resume` is False.
         OSError: if a checkpoint cannot be written; the earlier one is untouched.
     """
+    from gencourse.data import Dataset
+
     if not isinstance(data, Tensor | tuple):
+        if not isinstance(data, Dataset):
+            raise TypeError(
+                f"fit: data must be a Dataset, a tensor, or a pair (examples, conditions), not {type(data).__name__}; "
+                "torch.from_numpy(x) makes a tensor of an array."
+            )
         labels = (data.train_labels, data.valid_labels) if conditional else (None, None)
         if conditional and data.train_labels is None:
             raise ValueError(f"fit: the data set {data.name!r} has no labels to condition on.")
@@ -196,9 +204,9 @@ def fit(
         clip=clip,
         ema=ema,
         keep_best=keep_best,
-        validate_every=validate_every or max(1, steps // 20),
+        validate_every=max(1, steps // 20) if validate_every is None else validate_every,
         devices=devices,
-        micro_batches=micro_batches or devices,
+        micro_batches=devices if micro_batches is None else micro_batches,
         resident=resident,
         out=None if out is None else Path(out),
         checkpoint_every=checkpoint_every,
@@ -212,9 +220,12 @@ def fit(
     if devices == 1 or under_torchrun:
         fabric.launch()
         return _play(fabric, model, plan)
-    weights, history = fabric.launch(_play_in_child, model, plan)  # type: ignore[arg-type]
-    model.load_state_dict(weights)
-    return history
+    with tempfile.TemporaryDirectory() as folder:  # through a pipe, a long history would block, and tensors be lost
+        result = Path(folder) / "result.pt"
+        fabric.launch(_play_in_child, model, plan, result)  # type: ignore[arg-type]
+        state = checkpoint.load(result)
+    model.load_state_dict(state["weights"])
+    return History(**state["history"])
 
 
 def _play(fabric: "Fabric", model: "GenerativeModel", plan: Plan) -> History:
@@ -271,7 +282,9 @@ def _gradients(fabric: "Fabric", move: Move, run: _run.Run) -> tuple[Tensor, lis
     return flat[0], [None if s is None else next(parts).view_as(s) for s in sums]
 
 
-def _play_in_child(fabric: "Fabric", model: "GenerativeModel", plan: Plan) -> tuple[dict[str, Tensor], History]:
+def _play_in_child(fabric: "Fabric", model: "GenerativeModel", plan: Plan, result: Path) -> None:
     model = copy.deepcopy(model)  # spawned processes share the parent's memory
     history = _play(fabric, model, plan)
-    return {name: value.cpu() for name, value in model.state_dict().items()}, history
+    if fabric.is_global_zero:
+        weights = {name: value.cpu() for name, value in model.state_dict().items()}
+        checkpoint.save(result, {"weights": weights, "history": history.to_dict()})

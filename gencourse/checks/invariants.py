@@ -101,6 +101,9 @@ def assert_sampler_matches(samples: Tensor, log_prob: Tensor, space: Space, *, s
     if abs(float(probability.sum()) - 1) > 1e-4:
         raise ValueError(f"assert_sampler_matches: the probabilities sum to {float(probability.sum()):.6g}, not 1.")
     observed = torch.bincount(index, minlength=len(probability)).double()
+    impossible = int(observed[probability == 0].sum())
+    if impossible:
+        raise AssertionError(f"the samples do not follow the model's probabilities: {impossible} of them have probability zero.")
     expected = probability / probability.sum() * len(samples)
     common = expected >= 5
     observed = torch.cat([observed[common], observed[~common].sum().view(1)])

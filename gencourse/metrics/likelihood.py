@@ -52,17 +52,15 @@ def nll(
     if len(x) == 0:
         raise ValueError("nll: there are no examples.")
     generator = torch.Generator(device=model.device).manual_seed(seed)
-    was_training = model.training
-    model.eval()
     parts = []
-    for first in range(0, len(x), batch_size):
-        batch = x[first : first + batch_size].to(model.device)
-        condition = None if context is None else context[first : first + batch_size].to(model.device)
-        if isinstance(model, Tractable):
-            parts.append(-model.log_prob(batch, condition))
-        else:
-            parts.append(-model.log_prob_estimate(batch, condition, samples=samples, generator=generator))
-    model.train(was_training)
+    with model.evaluation():
+        for first in range(0, len(x), batch_size):
+            batch = x[first : first + batch_size].to(model.device)
+            condition = None if context is None else context[first : first + batch_size].to(model.device)
+            if isinstance(model, Tractable):
+                parts.append(-model.log_prob(batch, condition))
+            else:
+                parts.append(-model.log_prob_estimate(batch, condition, samples=samples, generator=generator))
     values = torch.cat(parts).double()
     error = float(values.std()) / math.sqrt(len(values)) if len(values) > 1 else math.inf
     return Estimate(float(values.mean()), error, len(values))

@@ -53,7 +53,7 @@ class VAE(Approximate):
             raise ValueError(f"VAE: latent must be a positive integer, not {latent!r}.")
         if not hidden or any(not isinstance(width, int) or width < 1 for width in hidden):
             raise ValueError(f"VAE: hidden must be a tuple of positive widths such as (200, 200), not {hidden!r}.")
-        if beta < 0:
+        if not 0 <= beta < math.inf:
             raise ValueError(f"VAE: beta must be 0 or more, not {beta!r}.")
         self.latent, self.beta = latent, beta
         self.encoder = _mlp(space.dim, hidden, 2 * latent, activation)
@@ -156,6 +156,8 @@ class VAE(Approximate):
 
     def _centred(self, x: Tensor) -> Tensor:
         """The encoder's input, `(B, D)`: grey levels scaled to [-1, 1]."""
+        if x.shape[1:] != self.space.shape or x.is_floating_point() == self.space.is_discrete:
+            self.space.validate(x)  # a batch without its channel would broadcast, and be wrong in silence
         values = x.to(next(self.encoder.parameters()).dtype).flatten(1)
         return values if self.space.levels is None else values * (2 / (self.space.levels - 1)) - 1
 

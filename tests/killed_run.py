@@ -1,0 +1,90 @@
+"""Train once in peace and once under fire: `python tests/killed_run.py FOLDER KIND KILLS`.
+
+The second run is killed with SIGKILL at `KILLS` random moments and resumed each time. Each run is a process of its own,
+forked from this one before it computes anything, so that a kill costs no second import. `FOLDER/report.json` says at which
+step each kill found the run; `FOLDER/{peace,fire}.pt` hold what each run ended with.
+"""
+
+import json
+import os
+import random
+import signal
+import sys
+import time
+from pathlib import Path
+
+import lightning_fabric  # noqa: F401  before the forks
+import torch
+from toy_models import Duel
+
+from gencourse import checkpoint
+from gencourse.data import Dataset, binarize
+from gencourse.space import Space
+from gencourse.train import cosine, fit
+from gencourse.variational.vae import VAE
+
+STEPS = 600
+
+
+def train(kind: str, out: Path, result: Path) -> None:
+    """The whole run, or what is left of it."""
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    settings = {"steps": STEPS, "lr": 1e-3, "seed": 5, "schedule": cosine, "ema": 0.99, "clip": 50.0, "validate_every": 7}
+    if kind == "vae":  # with dynamic binarisation, noise in the model, validation and an average
+        space = Space((1, 8, 8), 2)
+        grey = torch.randint(256, (150, *space.shape), dtype=torch.uint8)
+        data = Dataset("grey", space, grey, binarize(grey[:40]), binarize(grey[:1]), augment=binarize)
+        model = VAE(space, latent=2, hidden=(32,))
+    else:  # two moves, two optimisers
+        model, data = Duel(), torch.randn(150, 2)
+        settings["valid"] = torch.randn(40, 2)
+    history = fit(model, data, batch_size=20, checkpoint_every=3, out=out, resume=True, device="cpu", progress=False, **settings)
+    content = {"weights": model.state_dict(), "losses": history.losses, "valid": history.valid, "best": history.best_step}
+    checkpoint.save(result, content)
+
+
+def start(*arguments) -> int:
+    child = os.fork()
+    if child == 0:
+        try:
+            train(*arguments)
+        except BaseException as error:  # whatever happens, the child must not go on as its parent
+            print(repr(error), file=sys.stderr)
+            os._exit(1)
+        os._exit(0)
+    return child
+
+
+def step_of(out: Path) -> int:
+    """The last step that a killed run has on disk."""
+    path = out / "checkpoint.pt"
+    return checkpoint.load(path)["step"] if path.exists() else 0
+
+
+def main(folder: Path, kind: str, kills: int) -> None:
+    began = time.perf_counter()
+    _, status = os.waitpid(start(kind, folder / "peace", folder / "peace.pt"), 0)
+    assert status == 0
+    seconds = time.perf_counter() - began
+    rng, found, finished = random.Random(kills), [], 0
+    while len(found) < kills:
+        child = start(kind, folder / "fire", folder / "fire.pt")
+        # Moments spread over the run, start-up and writing included; none so late that nothing is left to kill.
+        time.sleep(rng.uniform(0, 1.6 * seconds / (kills + 1)))
+        os.kill(child, signal.SIGKILL)
+        _, status = os.waitpid(child, 0)
+        if os.WIFSIGNALED(status):
+            found.append(step_of(folder / "fire"))
+        else:  # it was done before the kill
+            finished += 1
+            break
+    _, status = os.waitpid(start(kind, folder / "fire", folder / "fire.pt"), 0)
+    assert status == 0
+    left = sorted(path.name for path in (folder / "fire").iterdir())
+    checkpoint.write_json(folder / "report.json", {"killed_at": found, "finished_early": finished, "files": left, "steps": STEPS})
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]))
+    print(json.loads((Path(sys.argv[1]) / "report.json").read_text()))

@@ -1,0 +1,106 @@
+"""The recipes that run on a laptop, exactly as they stand: they reach their bands."""
+
+import json
+
+import pytest
+import torch
+from toy_models import weights
+
+from gencourse import catalog, checkpoint, recipes
+from gencourse.recipes import Recipe, evaluate, load_run, train
+from gencourse.train import cosine
+
+VAE = catalog.entry("vae")
+
+
+@pytest.mark.parametrize("name", ["binary_digits", "binary_digits_z2"])
+def test_the_recipe_reaches_its_band_and_its_run_can_be_used_again(tmp_path, name):
+    model, history = train(VAE, VAE.recipe(name), tmp_path, device="cpu", progress=False)
+    result = evaluate(model, VAE.recipe(name))
+    assert result["in_band"], f"{result['mean']:.2f} nats, band {result['band']}"
+    assert result["n"] == 360
+    assert 0.15 < result["standard_error"] < 0.6
+    assert history.best_step is not None
+    again, entry, recipe = load_run(tmp_path)
+    assert (entry, recipe) == (VAE, VAE.recipe(name))
+    assert torch.equal(weights(model), weights(again))
+    assert evaluate(again, recipe, samples=20) == evaluate(model, recipe, samples=20)
+
+
+SMALL = Recipe(
+    "small",
+    data="bars_and_stripes",
+    options={"latent": 1, "hidden": (8,)},
+    fit={"steps": 20, "batch_size": 7, "schedule": cosine, "ema": 0.9},
+    band=100.0,
+    samples=10,
+)
+
+
+@pytest.fixture
+def small(monkeypatch):
+    monkeypatch.setattr("gencourse.variational.vae.RECIPES", (SMALL,))
+    return SMALL
+
+
+def test_a_run_leaves_all_that_is_needed_to_use_it(tmp_path, small):
+    _, history = train(VAE, small, tmp_path, device="cpu", progress=False, seed=3)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["checkpoint.pt", "history.json", "model.pt", "run.json"]
+    run = json.loads((tmp_path / "run.json").read_text())
+    assert run["model"] == "vae"
+    assert run["space"] == {"shape": [1, 3, 3], "levels": 2}
+    assert run["fit"]["seed"] == 3
+    assert len(json.loads((tmp_path / "history.json").read_text())["losses"]["-elbo"]) == history.steps == 20
+
+
+def test_the_seed_decides_the_initial_weights_and_the_caller_s_state_does_not(tmp_path, small):
+    finals = []
+    for i, seed in enumerate((0, 0, 1)):
+        torch.manual_seed(i)
+        state = torch.get_rng_state()
+        model, _ = train(VAE, small, tmp_path / str(i), device="cpu", progress=False, seed=seed)
+        assert torch.equal(torch.get_rng_state(), state)
+        finals.append(weights(model))
+    assert torch.equal(finals[0], finals[1])
+    assert not torch.equal(finals[0], finals[2])
+
+
+def test_the_metric_and_the_band(small):
+    torch.manual_seed(0)
+    model = VAE.build(small.load().space, **small.options)
+    nats = evaluate(model, small)
+    bits = evaluate(model, Recipe(**{**small.__dict__, "metric": "bits_per_dim", "band": 0.5}))
+    assert nats["in_band"]
+    assert bits["mean"] == pytest.approx(nats["mean"] / (9 * torch.tensor(2.0).log().item()), rel=1e-6)
+    assert not bits["in_band"]
+    assert evaluate(model, Recipe(**{**small.__dict__, "band": None}))["in_band"]
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "error", "says"),
+    [
+        ("run.json", None, FileNotFoundError, "no finished run"),
+        ("run.json", b"{", ValueError, "run.json is damaged"),
+        ("run.json", b"[]", ValueError, "run.json is damaged"),
+        ("run.json", b"{}", ValueError, "run.json is damaged"),
+        ("model.pt", None, FileNotFoundError, "model.pt does not exist"),
+        ("model.pt", b"PK", ValueError, "model.pt is damaged"),
+        ("model.pt", "other", ValueError, "another architecture"),
+    ],
+)
+def test_a_run_that_is_not_whole_is_named(tmp_path, small, file, content, error, says):
+    train(VAE, small, tmp_path, device="cpu", progress=False)
+    path = tmp_path / file
+    if content is None:
+        path.unlink()
+    elif content == "other":
+        checkpoint.save(path, VAE.build(small.load().space, latent=3).state_dict())
+    else:
+        path.write_bytes(content)
+    with pytest.raises(error, match=says) as caught:
+        load_run(tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_recipe_s_data_may_be_a_function(small):
+    assert Recipe("f", data=small.load).load().name == recipes.data.load("bars_and_stripes").name
