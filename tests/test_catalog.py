@@ -118,7 +118,7 @@ def test_masses_of_a_tractable_model_sum_to_one(entry):
     model = built(entry).double().eval()
     if isinstance(model, Tractable) and model.space.is_discrete and "flows" not in entry.path:
         total = model.log_prob(every_example(model.space)).exp().sum()
-        assert float(total) == pytest.approx(1, abs=1e-9)
+        assert total.item() == pytest.approx(1, abs=1e-9)
 
 
 @every_model
