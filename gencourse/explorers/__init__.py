@@ -1,10 +1,13 @@
 """Interactive pictures: they run in the page with no kernel, and the same object works in JupyterLab and on Colab.
 
-`Manifold` walks through the latent plane of a decoder. `VAEPanel` retrains a VAE; it needs Python, and says so.
+`Manifold` walks through the latent plane of a decoder. `OnePixelAtATime` watches a NADE draw an image, and flips its pixels.
+`ReceptiveField` shows which earlier pixels a conditional depends on. `VAEPanel` retrains a VAE; it needs Python, and says so.
 """
 
 from gencourse.explorers.base import Explorer
 from gencourse.explorers.manifold import Manifold
+from gencourse.explorers.one_pixel_at_a_time import OnePixelAtATime
+from gencourse.explorers.receptive_field import ReceptiveField
 from gencourse.explorers.vae_panel import VAEPanel
 
-__all__ = ["Explorer", "Manifold", "VAEPanel"]
+__all__ = ["Explorer", "Manifold", "OnePixelAtATime", "ReceptiveField", "VAEPanel"]

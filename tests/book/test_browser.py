@@ -93,30 +93,60 @@ def test_text_stands_out_from_its_ground(visit, address, toc, dark):
         assert min(contrast) >= 7, name  # the strictest level of WCAG 2
 
 
-def test_explorers_follow_a_drag_and_the_arrow_keys(visit, address, chapters):
+def drag_the_manifold(page, explorer):
+    plane, canvas = explorer.locator(".plane"), explorer.locator("canvas.picture")
+    image = lambda: canvas.evaluate("c => c.toDataURL()")  # noqa: E731
+    start, box = image(), plane.bounding_box()
+    page.mouse.move(box["x"] + box["width"] * 0.5, box["y"] + box["height"] * 0.5)
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] * 0.9, box["y"] + box["height"] * 0.2, steps=5)
+    page.mouse.up()
+    dragged = image()
+    assert dragged != start
+    for _ in range(5):
+        page.keyboard.press("Shift+ArrowLeft")
+    assert image() != dragged
+    page.keyboard.press("Home")
+    assert explorer.locator("output").text_content() == "z\u2081 = 0.00, z\u2082 = 0.00"
+    assert image() == start
+
+
+def look_from_another_pixel(page, explorer):
+    plane, text = explorer.locator(".plane"), explorer.locator("output")
+    box = plane.bounding_box()
+    page.mouse.move(box["x"] + box["width"] * 0.5, box["y"] + box["height"] * 0.5)
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] * 0.95, box["y"] + box["height"] * 0.95, steps=5)
+    page.mouse.up()
+    dragged = text.text_content()
+    page.keyboard.press("ArrowUp")
+    assert text.text_content() != dragged
+    page.keyboard.press("Home")
+    assert text.text_content().startswith("row 0, column 0: sees 0 of 0")
+
+
+def draw_some_pixels(page, explorer):
+    text, canvas = explorer.locator("output"), explorer.locator("canvas").first
+    start, image = text.text_content(), canvas.evaluate("c => c.toDataURL()")
+    for _ in range(12):
+        explorer.get_by_role("button", name="step", exact=True).click()
+    assert text.text_content() != start
+    assert canvas.evaluate("c => c.toDataURL()") != image
+
+
+# What is done to each explorer, by the beginning of its id.
+USES = {"manifold": drag_the_manifold, "receptive_field": look_from_another_pixel, "one_pixel_at_a_time": draw_some_pixels}
+
+
+def test_explorers_follow_the_mouse_and_the_keys(visit, address, chapters):
     found = 0
     for name in chapters:
         seen = open_page(visit, address, name)
-        page = seen.page
-        for explorer in page.locator(".gencourse-explorer").all():
+        for explorer in seen.page.locator(".gencourse-explorer").all():
             found += 1
-            explorer.scroll_into_view_if_needed()
-            plane, canvas = explorer.locator(".plane"), explorer.locator("canvas.picture")
-            plane.scroll_into_view_if_needed()
-            image = lambda canvas=canvas: canvas.evaluate("c => c.toDataURL()")  # noqa: E731
-            start, box = image(), plane.bounding_box()
-            page.mouse.move(box["x"] + box["width"] * 0.5, box["y"] + box["height"] * 0.5)
-            page.mouse.down()
-            page.mouse.move(box["x"] + box["width"] * 0.9, box["y"] + box["height"] * 0.2, steps=5)
-            page.mouse.up()
-            dragged = image()
-            assert dragged != start, name
-            for _ in range(5):
-                page.keyboard.press("Shift+ArrowLeft")
-            assert image() != dragged, name
-            page.keyboard.press("Home")
-            assert explorer.locator("output").text_content() == "z\u2081 = 0.00, z\u2082 = 0.00"
-            assert image() == start, name
+            explorer.locator(".plane").scroll_into_view_if_needed()
+            kind = explorer.get_attribute("id").rpartition("-")[0]
+            USES[kind](seen.page, explorer)
         assert not seen.elsewhere and not [e for e in seen.errors if not KNOWN.search(e)]
     assert found, "no chapter has an explorer"
 
