@@ -252,6 +252,8 @@ def _play_move(fabric: "Fabric", move: Move, optimizer: torch.optim.Optimizer, r
         loss, gradients = _gradients(fabric, move, run)
         run.must_be_finite(loss, move)
         for parameter, gradient in zip(move.learns, gradients, strict=True):
+            if gradient is not None and gradient.stride() != parameter.stride():
+                gradient = torch.empty_like(parameter).copy_(gradient)  # fused optimisers pair entries by their place in memory
             parameter.grad = gradient
         if run.plan.clip:
             nn.utils.clip_grad_norm_(move.learns, run.plan.clip)

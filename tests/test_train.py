@@ -6,12 +6,14 @@ import signal
 
 import pytest
 import torch
+from torch import nn
 from toy_models import Duel, Pixels, Walker, weights
 
 from gencourse import data
 from gencourse.data import Dataset, binarize
+from gencourse.kinds import Tractable
 from gencourse.space import Space
-from gencourse.train import Move, constant, cosine, fit
+from gencourse.train import Move, adam, constant, cosine, fit
 from gencourse.variational.vae import VAE
 
 QUIET = {"device": "cpu", "progress": False}
@@ -450,3 +452,27 @@ def test_two_processes_follow_one_that_cuts_its_batches_in_two():
     for one, two in zip(*runs, strict=True):
         assert len(one) == len(two)
         assert torch.allclose(one, two, rtol=0, atol=1e-6)  # measured: 0
+
+
+class Transposed(Tractable):
+    """One weight matrix, whose gradient lies transposed in memory."""
+
+    def __init__(self):
+        super().__init__(Space((1, 2, 3), 2))
+        self.W = nn.Parameter(torch.arange(18.0).view(3, 6) / 10)
+
+    def log_prob(self, x, context=None):
+        h = (x.flatten(1) + torch.arange(6.0)) @ self.W.t().contiguous()  # (B, 3)
+        return -h.square().sum(1)
+
+
+def test_a_gradient_of_another_memory_layout_steps_the_right_entries():
+    x = torch.zeros(4, 1, 2, 3, dtype=torch.long)
+    ended = []
+    for optimizer in (adam, torch.optim.Adam):  # fused, and not
+        model = Transposed()
+        gradient = torch.autograd.grad(model.moves()[0].loss(x, None).mean(), model.W)[0]
+        assert gradient.stride() != model.W.stride()  # or else this test shows nothing
+        fit(model, x, steps=3, batch_size=4, lr=0.1, optimizer=optimizer, progress=False)
+        ended.append(model.W.detach())
+    torch.testing.assert_close(*ended, rtol=0, atol=1e-6)

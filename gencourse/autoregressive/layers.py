@@ -137,8 +137,14 @@ def require_images(space: Space, name: str, **sizes: int) -> tuple[int, int, int
     return space.shape  # type: ignore[return-value]
 
 
+def full_precision(x: Tensor) -> Tensor:
+    """Sixteen-bit floats, as autocast leaves them, as float32: log-probabilities add up over hundreds of pixels."""
+    return x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
+
+
 def pixels(logits: Tensor, space: Space) -> Distribution:
     """Bernoulli pixels from `(B, C, H, W)` logits on two levels, categorical ones from `(B, C * levels, H, W)` on more."""
+    logits = full_precision(logits)
     if space.levels == 2:
         return Bernoulli(logits=logits, validate_args=False)
     return Categorical(logits=logits.unflatten(1, (space.shape[0], -1)).movedim(2, -1), validate_args=False)

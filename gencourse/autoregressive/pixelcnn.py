@@ -12,6 +12,9 @@ further right than up: what lies flatter to the right than that is never seen. T
 PixelCNN removes.
 """
 
+from functools import partial
+
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.distributions import Distribution
@@ -96,8 +99,16 @@ RECIPES = (
     Recipe(
         "binary_digits",
         data="binary_digits",
-        options={"blocks": 5, "channels": 32, "kernel": 5, "dropout": 0.5},
-        fit={"steps": 1500, "batch_size": 64, "lr": 2e-3, "schedule": cosine, "ema": 0.99},
+        # 15 x 15 reaches over all of an 8 x 8 image: with so few images, being seen at once is worth more than depth.
+        options={"blocks": 2, "channels": 24, "kernel": 15, "dropout": 0.5},
+        fit={
+            "steps": 700,
+            "batch_size": 64,
+            "lr": 3e-3,
+            "schedule": cosine,
+            "ema": 0.99,
+            "optimizer": partial(torch.optim.AdamW, weight_decay=1.0),
+        },
         band=17.6,
     ),
     Recipe(

@@ -216,12 +216,21 @@ def three(h: Tensor) -> Tensor:
     return torch.cat([F.pad(h, (0, 0, 1, -1)), h, F.pad(h, (0, 0, -1, 1))], -1)
 
 
-RECIPES = (
+RECIPES = (  # of both models
     Recipe(
-        "row_lstm",
+        "binary_digits",
         data="binary_digits",
         options={"hidden": 32, "layers": 2, "kernel": 5, "dropout": 0.5},
-        fit={"steps": 1500, "batch_size": 64, "lr": 2e-3, "schedule": cosine, "ema": 0.99},
-        band=18.15,
+        fit={"steps": 1000, "batch_size": 64, "lr": 4e-3, "schedule": cosine, "ema": 0.99},
+        band=17.6,
+        needs="two CPU cores, three minutes",
+    ),
+    Recipe(
+        "binarized_mnist",
+        data="binarized_mnist",
+        options={"hidden": 16, "layers": 7},
+        fit={"steps": 5000, "batch_size": 512, "lr": 2e-3, "schedule": cosine, "ema": 0.999, "precision": "bf16"},
+        band=81.5,
+        needs="one GPU, ten minutes",
     ),
 )

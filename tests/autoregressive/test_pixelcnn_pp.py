@@ -217,3 +217,13 @@ def test_concat_elu_has_no_side_without_a_gradient():
     assert y.shape == (1, 16, 1, 1)
     (gradient,) = torch.autograd.grad(y[:, :8].sum() - y[:, 8:].sum(), x)
     assert bool((gradient > 1).all())  # one of the two slopes is 1, the other exp(-|x|)
+
+
+def test_under_autocast_the_mixture_is_still_computed_in_32_bits():
+    space = Space((3, 3, 3), 256)
+    model, x = make(space), torch.randint(256, (8, 3, 3, 3))
+    exact = model.log_prob(x)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        rough = model.log_prob(x)
+    assert rough.dtype == torch.float32
+    assert torch.allclose(rough, exact, rtol=0.01, atol=0)  # bfloat16 keeps 8 bits: parameters are off by some 0.4 %
