@@ -137,8 +137,8 @@ def test_the_students_line_is_shown_where_its_text_is_known(tmp_path, capsys):
 
 def test_an_unknown_question_suggests_the_nearest(capsys):
     assert check("9.11").sentence == "there is no question '9.11'; did you mean \"9.1\"?"
-    assert "there are: 9.1, 9.2" in check("kl").sentence
-    with pytest.raises(ValueError, match="no exercise '77'; there are: 09"):
+    assert re.search(r"there are: .*\b9\.1, 9\.2", check("kl").sentence)
+    with pytest.raises(ValueError, match=r"no exercise '77'; there are: .*\b09"):
         questions.of_exercise("77")
 
 

@@ -1,0 +1,696 @@
+"""Exercise 04, PixelCNN: masked convolutions with colours, softmax over grey levels, the sampling loop, the receptive field.
+
+Sizes: B images, C colours, L grey levels, D pixels, kernels k x k. Sizes within a check differ from one another, so that a sum
+over the wrong axis shows in the shape.
+
+Tolerances: the answers to 4.1, 4.3 and 4.4 are inputs, zeros and ones, on which nothing is rounded; in 4.3 no uniform number
+is drawn close to its probability. In 4.2 the error of right answers in float32, measured over 200 seeds and several ways to
+compute them, stays below 1e-6 of `1 + |right answer|`; the tolerance is ten times that or more.
+"""
+
+import math
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import conv_transpose2d
+
+from gencourse.grading.questions import Check, Inputs, Mistake, Question
+
+
+def _float32(draw):
+    """Numbers that float32 holds exactly: student and reference then see the same inputs."""
+    return lambda rng: {name: np.asarray(array, dtype=np.float32) for name, array in draw(rng).items()}
+
+
+# --- 4.1 masks A and B ------------------------------------------------------------------------------------------------
+
+
+def _place(weight: Tensor) -> tuple[Tensor, Tensor]:
+    """Row and column of each weight, counted from the centre: `(k, 1)` and `(1, k)`."""
+    offset = torch.arange(weight.shape[-1]) - weight.shape[-1] // 2
+    return offset[:, None], offset[None]
+
+
+def _before(row: Tensor, column: Tensor) -> Tensor:
+    return (row < 0) | ((row == 0) & (column < 0))
+
+
+def _colours(to: Tensor, of: Tensor, own: Tensor) -> Tensor:
+    return (of < to) | ((of == to) & (own == 1))
+
+
+def _masked_of(before=_before, colours=_colours):
+    """Masking with one part replaced: which places of the kernel, or which colours at its centre, may be seen."""
+
+    def masked(weight: Tensor, colour_out: Tensor, colour_in: Tensor, own: Tensor) -> Tensor:
+        row, column = _place(weight)
+        centre = (row == 0) & (column == 0)
+        at_centre = torch.as_tensor(colours(colour_out[:, None], colour_in[None], own)).expand(weight.shape[:2])
+        return weight * torch.where(centre, at_centre[..., None, None], before(row, column))
+
+    return masked
+
+
+_masked = _masked_of()
+
+
+def _masked_everywhere_by_colour(weight: Tensor, colour_out: Tensor, colour_in: Tensor, own: Tensor) -> Tensor:
+    seen = _colours(colour_out[:, None], colour_in[None], own)
+    return _masked(weight, colour_out, colour_in, own) * seen[..., None, None]
+
+
+def _kernel(rng: np.random.Generator, k: int, out: list[int], of: list[int], own: int) -> Inputs:
+    weight = rng.uniform(0.5, 2, (len(out), len(of), k, k)) * rng.choice([-1, 1], (len(out), len(of), k, k))
+    return {"weight": weight, "colour_out": np.array(out), "colour_in": np.array(of), "own": np.array(own)}
+
+
+_EARLIER_ROWS = "the rows above the centre are seen whole, to their right end too"
+
+MASK = Question(
+    id="4.1",
+    title="Masks A and B, with colours",
+    function="masked_weight",
+    returns="(out, in, k, k)",
+    reference=_masked,
+    example={
+        "weight": np.ones((1, 1, 3, 3)),
+        "colour_out": np.array([0.0]),
+        "colour_in": np.array([0.0]),
+        "own": np.array(0.0),
+    },
+    checks=(
+        Check("mask A, one colour", 1, _float32(lambda rng: _kernel(rng, 5, [0, 0, 0], [0], 0)), atol=1e-6),
+        Check("mask B, one colour", 1, _float32(lambda rng: _kernel(rng, 3, [0, 0], [0, 0, 0], 1)), atol=1e-6),
+        Check("mask B, three colours", 1, _float32(lambda rng: _kernel(rng, 3, [0, 1, 2], [0, 0, 1, 1, 2, 2], 1)), atol=1e-6),
+        Check("mask A, three colours", 1, _float32(lambda rng: _kernel(rng, 5, [0, 0, 1, 1, 2, 2], [0, 1, 2], 0)), atol=1e-6),
+    ),
+    mistakes=(
+        Mistake(
+            "mask B in the first layer",
+            "with own = 0, mask A, a pixel sees itself; in the first layer its own colour is what must be predicted.",
+            _masked_of(colours=lambda to, of, own: of <= to),
+        ),
+        Mistake(
+            "mask A in every layer",
+            "with own = 1, mask B, the maps of the pixel's own colour are hidden; after the first layer they may pass.",
+            _masked_of(colours=lambda to, of, own: of < to),
+        ),
+        Mistake(
+            "right neighbour seen",
+            "the mask is off by one: the pixel to the right, which comes later, is seen.",
+            _masked_of(lambda row, column: (row < 0) | ((row == 0) & (column <= 1))),
+        ),
+        Mistake(
+            "left neighbour hidden",
+            "the mask is off by one: the pixel to the left, which comes just before, is hidden.",
+            _masked_of(lambda row, column: (row < 0) | ((row == 0) & (column < -1))),
+        ),
+        Mistake(
+            "row below seen",
+            "the mask is off by one: the row below the centre is seen, and it comes later.",
+            _masked_of(lambda row, column: (row == 1) | _before(row, column)),
+        ),
+        Mistake(
+            "row above hidden",
+            "the mask is off by one: the row just above the centre is hidden, and it comes earlier.",
+            _masked_of(lambda row, column: (row < -1) | ((row == 0) & (column < 0))),
+        ),
+        Mistake(
+            "whole row seen",
+            "the pixel's whole row is seen; what is to the right of the centre comes later.",
+            _masked_of(lambda row, column: row <= 0),
+        ),
+        Mistake(
+            "own row only",
+            "only the pixel's own row is seen; the rows above come earlier and belong to what it may see.",
+            _masked_of(lambda row, column: (row == 0) & (column < 0)),
+        ),
+        Mistake(
+            "rows above only",
+            "only the rows above are seen; what is to the left in the pixel's own row comes earlier too.",
+            _masked_of(lambda row, column: (row < 0) & (column == column)),
+        ),
+        Mistake(
+            "upper left quarter",
+            f"only the upper left quarter is seen; {_EARLIER_ROWS}.",
+            _masked_of(lambda row, column: (row <= 0) & (column <= 0)),
+        ),
+        Mistake(
+            "lower triangle",
+            f"the kernel is cut along its diagonal; {_EARLIER_ROWS}.",
+            _masked_of(lambda row, column: column < row),
+        ),
+        Mistake(
+            "rows and columns exchanged",
+            "rows and columns are exchanged; axis 2 of the weight is the row, axis 3 the column.",
+            _masked_of(lambda row, column: _before(column, row)),
+        ),
+        Mistake(
+            "turned round",
+            "the mask is turned round and shows what comes later; PyTorch's convolution does not flip its kernel.",
+            _masked_of(lambda row, column: _before(-row, -column)),
+        ),
+        Mistake("no mask", "the weights come back as they were; nothing is masked.", lambda weight, *others: weight.clone()),
+        Mistake(
+            "mask complemented",
+            "what should be seen is hidden, and the other way round.",
+            lambda weight, *others: weight - _masked(weight, *others),
+        ),
+        Mistake(
+            "the mask itself",
+            "that is the mask; multiply the weights by it.",
+            lambda weight, *others: _masked(torch.ones_like(weight), *others),
+        ),
+        Mistake(
+            "colours leak",
+            "the colours are not told apart at the centre; with mask B red must not see green and blue there.",
+            _masked_of(colours=lambda to, of, own: own == 1),
+        ),
+        Mistake(
+            "colours blocked",
+            "earlier colours are hidden at the centre; green may see red there, and blue both, in either mask.",
+            _masked_of(colours=lambda to, of, own: (of == to) & (own == 1)),
+        ),
+        Mistake(
+            "colours turned round",
+            "the order of the colours is turned round at the centre; red comes first and may see no other.",
+            _masked_of(colours=lambda to, of, own: _colours(of, to, own)),
+        ),
+        Mistake(
+            "colours masked everywhere",
+            "later colours are hidden at all places; of an earlier pixel every colour is known, so only the centre is special.",
+            _masked_everywhere_by_colour,
+        ),
+    ),
+)
+
+# --- 4.2 log-probability from L-way logits ----------------------------------------------------------------------------
+
+
+def _grey(x: Tensor, logits: Tensor) -> Tensor:
+    """The entry of each pixel's own grey level: `(B, C, H, W)`."""
+    return logits.gather(2, x.long().unsqueeze(2)).squeeze(2)
+
+
+def _categorical_of(axis=2, log_softmax=lambda logits, axis: logits.log_softmax(axis), level=lambda x, logits: x):
+    """The log-probability with one part replaced: the softmax's axis, the softmax, or the level that is looked up."""
+
+    def log_prob(x: Tensor, logits: Tensor) -> Tensor:
+        return _grey(level(x, logits), log_softmax(logits, axis)).flatten(1).sum(1)
+
+    return log_prob
+
+
+_categorical = _categorical_of()
+
+
+def _categorical_by_view(x: Tensor, logits: Tensor) -> Tensor:
+    """The colours and levels of the logits read in the other order."""
+    B, C, L, H, W = logits.shape
+    return _categorical(x, logits.reshape(B, L, C, H, W).transpose(1, 2))
+
+
+def _grey_images(rng: np.random.Generator, B: int, C: int, L: int, H: int, W: int) -> dict:
+    return {"x": rng.integers(0, L, (B, C, H, W)), "logits": 1.5 * rng.standard_normal((B, C, L, H, W))}
+
+
+def _sure(rng: np.random.Generator) -> Inputs:
+    """Softmaxes that round to 0 at many levels, of which some are the pixel's; not in the first image."""
+    inputs = _grey_images(rng, B=4, C=2, L=6, H=3, W=5)
+    largest = rng.integers(0, 6, (3, 2, 3, 5))
+    largest[:, 0, 0, 0], inputs["x"][1:, 0, 0, 0] = 1, 4
+    largest[:, 1, 2, 4], inputs["x"][1:, 1, 2, 4] = 3, 0
+    inputs["logits"][1:] += 900 * (np.arange(6)[:, None, None] == largest[:, :, None])
+    return inputs
+
+
+LEVELS = Question(
+    id="4.2",
+    title="The log-probability of grey levels",
+    function="log_prob",
+    returns="(B,)",
+    reference=_categorical,
+    example={"x": np.array([[[[2.0]]]]), "logits": np.array([0.0, 1.0, 2.0]).reshape(1, 1, 3, 1, 1)},
+    checks=(
+        Check("values", 2, _float32(lambda rng: _grey_images(rng, B=5, C=2, L=6, H=3, W=4)), rtol=3e-5, atol=3e-5),
+        Check("sure pixels", 1, _float32(_sure), rtol=1e-5, atol=3e-5),
+    ),
+    mistakes=(
+        Mistake(
+            "sign",
+            "that is minus the log-probability, the loss; the logarithm of a probability is never positive.",
+            lambda x, logits: -_categorical(x, logits),
+        ),
+        Mistake(
+            "softmax over the colours",
+            "the softmax runs over the colours, axis 1; it belongs on the grey levels, axis 2.",
+            _categorical_of(axis=1),
+        ),
+        Mistake(
+            "softmax over the rows",
+            "the softmax runs over the rows of the image, axis 3; it belongs on the grey levels, axis 2.",
+            _categorical_of(axis=3),
+        ),
+        Mistake(
+            "softmax over the columns",
+            "the softmax runs over the columns of the image, the last axis; it belongs on the grey levels, axis 2.",
+            _categorical_of(axis=4),
+        ),
+        Mistake(
+            "softmax over the batch",
+            "the softmax runs over the images, axis 0; it belongs on the grey levels, axis 2.",
+            _categorical_of(axis=0),
+        ),
+        Mistake(
+            "not normalised",
+            "you add up the logits of the pixels' levels; they become log-probabilities only by a log-softmax over the levels.",
+            _categorical_of(log_softmax=lambda logits, axis: logits),
+        ),
+        Mistake(
+            "no logarithm",
+            "you add up probabilities; their logarithms add up.",
+            _categorical_of(log_softmax=lambda logits, axis: logits.softmax(axis)),
+        ),
+        Mistake(
+            "softmax twice",
+            "the softmax is applied twice; a function that expects logits, such as cross_entropy, is given probabilities.",
+            _categorical_of(log_softmax=lambda logits, axis: logits.softmax(axis).log_softmax(axis)),
+        ),
+        Mistake(
+            "likeliest level",
+            "x has no effect; look up the pixel's own level, not the likeliest.",
+            _categorical_of(level=lambda x, logits: logits.argmax(2)),
+        ),
+        Mistake(
+            "all levels",
+            "you add up the log-probabilities of all levels; only that of the pixel's own level counts.",
+            lambda x, logits: logits.log_softmax(2).flatten(1).sum(1),
+        ),
+        Mistake(
+            "level weighted",
+            "the log-probabilities are weighted by the grey level; level 3 does not count three times, it is an index.",
+            lambda x, logits: (x * _grey(x, logits.log_softmax(2))).flatten(1).sum(1),
+        ),
+        Mistake(
+            "levels counted from 1",
+            "you look up the level below the pixel's; levels are counted from 0, so x is the index already.",
+            _categorical_of(level=lambda x, logits: (x - 1) % logits.shape[2]),
+        ),
+        Mistake(
+            "a sigmoid for each level",
+            "each level has a Bernoulli of its own here; the levels of a pixel share one unit of probability, so use a softmax.",
+            _categorical_of(log_softmax=lambda logits, axis: torch.nn.functional.logsigmoid(logits)),
+        ),
+        Mistake(
+            "colours and levels mixed up",
+            "the logits are reshaped so that colours and levels get mixed up; their axes come as colours first, then levels.",
+            _categorical_by_view,
+        ),
+        Mistake(
+            "not summed",
+            "you return one number for each pixel and colour; add them up, so that one number for each image remains.",
+            lambda x, logits: _grey(x, logits.log_softmax(2)),
+        ),
+        Mistake(
+            "pixels averaged",
+            "you average over the pixels; by the chain rule the logarithms of the conditionals add up.",
+            lambda x, logits: _categorical(x, logits) / x[0].numel(),
+        ),
+        Mistake(
+            "colours averaged",
+            "you average over the colours; each colour has a conditional of its own, and they all add up.",
+            lambda x, logits: _categorical(x, logits) / x.shape[1],
+        ),
+        Mistake(
+            "first colour only",
+            "only the first colour counts; add up over colours, rows and columns.",
+            lambda x, logits: _categorical(x[:, :1], logits[:, :1]),
+        ),
+        Mistake(
+            "sum over the batch",
+            "you add up over the batch too; return one number for each image.",
+            lambda x, logits: _categorical(x, logits).sum(),
+        ),
+        Mistake(
+            "mean over the batch",
+            "you average over the batch; return one number for each image.",
+            lambda x, logits: _categorical(x, logits).mean(),
+        ),
+        Mistake(
+            "mean over everything",
+            "that is one average over all pixels of the batch; cross_entropy averages unless it is told otherwise.",
+            lambda x, logits: _grey(x, logits.log_softmax(2)).mean(),
+        ),
+        Mistake(
+            "bits",
+            "your answer is in bits; use the natural logarithm, which gives nats.",
+            lambda x, logits: _categorical(x, logits) / math.log(2),
+        ),
+        Mistake(
+            "logarithm of the softmax",
+            "unlikely levels have a softmax of exactly 0, and its logarithm is lost; use log_softmax, or logsumexp.",
+            _categorical_of(log_softmax=lambda logits, axis: logits.softmax(axis).log()),
+        ),
+        Mistake(
+            "small number added",
+            "unlikely levels have a softmax of exactly 0, and the small number you add takes its place; use log_softmax.",
+            _categorical_of(log_softmax=lambda logits, axis: (logits.softmax(axis) + 1e-8).log()),
+        ),
+        Mistake(
+            "exponentials without the largest taken out",
+            "exp of a large logit overflows; take the largest out before you exponentiate, or use log_softmax.",
+            _categorical_of(log_softmax=lambda logits, axis: (logits.exp() / logits.exp().sum(axis, keepdim=True)).log()),
+        ),
+    ),
+)
+
+# --- 4.3 the sampling loop --------------------------------------------------------------------------------------------
+
+
+def _sampling(
+    p=lambda logit: logit.sigmoid(),
+    draw=lambda u, p, i: (u[:, i] < p).to(u),
+    seen=lambda drawn, p: drawn,
+    kept=lambda drawn, given, known: torch.where(known == 1, given, drawn),
+):
+    """The loop with one part replaced.
+
+    Args:
+        p: from logit to probability.
+        draw: the pixel, from all uniform numbers, the probability of pixel i, and i.
+        seen: what later pixels see of a pixel that was drawn.
+        kept: the pixel that stays, from the drawn one, the given one, and whether it is known.
+    """
+
+    def sample(W: Tensor, b: Tensor, u: Tensor, given: Tensor, known: Tensor) -> Tensor:
+        x, visible = torch.zeros_like(u), torch.zeros_like(u)
+        for i in range(u.shape[1]):
+            probability = p(b[i] + visible @ W[i])
+            drawn = draw(u, probability, i)
+            x[:, i] = kept(drawn, given[:, i], known[i])
+            visible[:, i] = kept(seen(drawn, probability), given[:, i], known[i])
+        return x
+
+    return sample
+
+
+_sample = _sampling()
+
+
+def _at_once(W: Tensor, b: Tensor, u: Tensor, given: Tensor, known: Tensor) -> Tensor:
+    drawn = (u < (b + torch.where(known == 1, given, 0) @ W.T).sigmoid()).to(u)
+    return torch.where(known == 1, given, drawn)
+
+
+def _pasted(W: Tensor, b: Tensor, u: Tensor, given: Tensor, known: Tensor) -> Tensor:
+    return torch.where(known == 1, given, _sample(W, b, u, given, 0 * known))
+
+
+def _late(W: Tensor, b: Tensor, u: Tensor, given: Tensor, known: Tensor) -> Tensor:
+    """Pixel i - 1 is written only after pixel i is drawn: the last pixel seen is i - 2."""
+    return _sample(W.tril(-2), b, u, given, known)
+
+
+def _probabilities(W: Tensor, b: Tensor, u: Tensor, given: Tensor, known: Tensor) -> Tensor:
+    x = _sample(W, b, u, given, known)
+    return torch.where(known == 1, given, (b + x @ W.T).sigmoid())
+
+
+def _model(rng: np.random.Generator, B: int, D: int, completes: bool) -> Inputs:
+    """No uniform number is within 0.001 of its probability, so that rounding cannot turn a pixel.
+
+    The first pixel takes either value, in the first image the less likely one: a loop that ignores u, or takes one image's
+    for all, then shows itself.
+    """
+    inputs = {
+        "W": 2 * np.tril(rng.standard_normal((D, D)), -1).astype(np.float32).astype(float),
+        "b": np.append(0.5, rng.uniform(-0.8, 1.2, D - 1)).astype(np.float32).astype(float),
+        "u": rng.uniform(0.002, 0.998, (B, D)),
+        "given": rng.integers(0, 2, (B, D)).astype(float),
+        "known": np.isin(np.arange(D), rng.permutation(D - 2)[: D // 3] + 1).astype(float) * completes,
+    }
+    inputs["u"][0, 0] = 0.9
+    x = np.zeros((B, D))
+    for i in range(D):
+        p = 1 / (1 + np.exp(-(inputs["b"][i] + x @ inputs["W"][i])))
+        close = abs(inputs["u"][:, i] - p) < 1e-3
+        inputs["u"][close, i] = p[close] + np.where(p[close] > 0.5, -0.01, 0.01)
+        x[:, i] = inputs["given"][:, i] if inputs["known"][i] else inputs["u"][:, i] < p
+    return inputs
+
+
+LOOP = Question(
+    id="4.3",
+    title="The sampling loop",
+    function="sample",
+    returns="(B, D)",
+    reference=_sample,
+    example={
+        "W": np.array([[0.0, 0.0, 0.0], [4.0, 0.0, 0.0], [0.0, -4.0, 0.0]]),
+        "b": np.array([0.0, -2.0, 2.0]),
+        "u": np.array([[0.3, 0.6, 0.7], [0.8, 0.6, 0.7]]),
+        "given": np.zeros((2, 3)),
+        "known": np.zeros(3),
+    },
+    checks=(
+        Check("new images", 3, _float32(lambda rng: _model(rng, B=60, D=9, completes=False)), atol=1e-6),
+        Check("completions", 2, _float32(lambda rng: _model(rng, B=50, D=12, completes=True)), atol=1e-6),
+    ),
+    mistakes=(
+        Mistake(
+            "sampling from the mean",
+            "u has no effect: rounding the probability always gives the likelier value; a pixel is 1 where u is below it.",
+            _sampling(draw=lambda u, p, i: (p > 0.5).to(u)),
+        ),
+        Mistake(
+            "u above the probability",
+            "the comparison is turned round; u falls below p with probability p.",
+            _sampling(draw=lambda u, p, i: (u[:, i] > p).to(u)),
+        ),
+        Mistake(
+            "u compared with the logit",
+            "u is compared with the logit; a sigmoid makes a probability of it.",
+            _sampling(p=lambda logit: logit),
+        ),
+        Mistake(
+            "sigmoid twice",
+            "the sigmoid is applied twice; that leaves every pixel a probability of at least one half.",
+            _sampling(p=lambda logit: logit.sigmoid().sigmoid()),
+        ),
+        Mistake(
+            "all pixels at once",
+            "no pixel sees another that was drawn; go from the first to the last, and use row i of W for pixel i.",
+            _at_once,
+        ),
+        Mistake(
+            "probabilities fed back",
+            "later pixels see the probability of an earlier one; they must see the pixel that was drawn.",
+            _sampling(seen=lambda drawn, p: p),
+        ),
+        Mistake(
+            "rounded pixels fed back",
+            "later pixels see the likelier value of an earlier one; they must see the pixel that was drawn.",
+            _sampling(seen=lambda drawn, p: (p > 0.5).to(p)),
+        ),
+        Mistake(
+            "probabilities returned",
+            "these are the probabilities; return the pixels that were drawn.",
+            _probabilities,
+        ),
+        Mistake(
+            "one pixel late",
+            "pixel i does not see pixel i - 1; put each pixel into the image before you go to the next.",
+            _late,
+        ),
+        Mistake(
+            "only the previous pixel",
+            "pixel i sees pixel i - 1 only; row i of W belongs to all pixels before it.",
+            lambda W, *others: _sample(W.triu(-1), *others),
+        ),
+        Mistake("no bias", "the bias b has no effect.", lambda W, b, *others: _sample(W, 0 * b, *others)),
+        Mistake(
+            "pixels as -1 and 1",
+            "earlier pixels enter as -1 and 1; here they enter as they are, 0 and 1.",
+            _sampling(seen=lambda drawn, p: 2 * drawn - 1),
+        ),
+        Mistake(
+            "one u an image",
+            "every pixel of an image uses the same uniform number; then they depend on each other more than the model says.",
+            _sampling(draw=lambda u, p, i: (u[:, 0] < p).to(u)),
+        ),
+        Mistake(
+            "one u a pixel",
+            "every image uses the same uniform numbers, so all are alike; u has one row an image.",
+            _sampling(draw=lambda u, p, i: (u[0, i] < p).to(u)),
+        ),
+        Mistake(
+            "known pixels drawn",
+            "known pixels are drawn as well; where known is 1, the pixel is given.",
+            _sampling(kept=lambda drawn, given, known: drawn),
+        ),
+        Mistake(
+            "known pixels pasted at the end",
+            "known pixels are put in at the end, so the others were drawn without seeing them; put them in on the way.",
+            _pasted,
+        ),
+        Mistake(
+            "known and unknown exchanged",
+            "where a pixel is known it is drawn, and where it is unknown it is copied.",
+            _sampling(kept=lambda drawn, given, known: torch.where(known == 1, drawn, given)),
+        ),
+        Mistake(
+            "known pixels hidden from the others",
+            "known pixels are kept, but the pixels after them see zeros there.",
+            lambda W, b, u, given, known: _sample(W * (1 - known), b, u, given, known),
+        ),
+    ),
+)
+
+# --- 4.4 the receptive field ------------------------------------------------------------------------------------------
+
+
+def _look(seen: Tensor, mask: Tensor) -> Tensor:
+    """What a layer with this mask needs of its input for the pixels seen of its output, as counts of ways."""
+    return conv_transpose2d(seen[None, None], mask[None, None], padding=len(mask) // 2)[0, 0]
+
+
+def _field_of(look=_look, masks=lambda masks: masks, end=lambda seen, pixel: seen):
+    """The receptive field with one part replaced: a layer's step, the masks that are used, or what becomes of the result."""
+
+    def field(first: Tensor, others: Tensor, pixel: Tensor) -> Tensor:
+        seen = pixel
+        for mask in masks([*others, first]):
+            seen = (look(seen, mask) > 0).to(pixel)
+        return end(seen, pixel)
+
+    return field
+
+
+_field = _field_of()
+
+
+def _raster(pixel: Tensor) -> Tensor:
+    """1 at all earlier pixels."""
+    flat = pixel.flatten()
+    return (flat.flip(0).cumsum(0).flip(0) - flat).view_as(pixel)
+
+
+def _counted(first: Tensor, others: Tensor, pixel: Tensor) -> Tensor:
+    seen = pixel
+    for mask in [*others, first]:
+        seen = _look(seen, mask)
+    return seen
+
+
+def _union(first: Tensor, others: Tensor, pixel: Tensor) -> Tensor:
+    """Each layer looks from the pixel itself."""
+    return torch.stack([_look(pixel, mask) for mask in [first, *others]]).amax(0)
+
+
+def _wrapped(seen: Tensor, mask: Tensor) -> Tensor:
+    half, total = len(mask) // 2, torch.zeros_like(seen)
+    for row, column in mask.nonzero().tolist():
+        total = total + seen.roll((row - half, column - half), (0, 1))
+    return total
+
+
+def _box(first: Tensor, others: Tensor, pixel: Tensor) -> Tensor:
+    """Every earlier pixel that the layers' kernels together could reach, were they not masked."""
+    return _field(torch.ones_like(first), torch.ones_like(others), pixel) * _raster(pixel)
+
+
+def _stack(rng: np.random.Generator, k: int, layers: int, H: int, W: int, right: int) -> Inputs:
+    """Mask A, masks B, and a pixel `right` columns from the right border and far from the others."""
+    b = np.array([[row < k // 2 or (row == k // 2 and column <= k // 2) for column in range(k)] for row in range(k)], dtype=float)
+    a, pixel = b.copy(), np.zeros((H, W))
+    a[k // 2, k // 2] = 0
+    pixel[rng.integers(H - 3, H - 1), W - 1 - right] = 1
+    return {"first": a, "others": np.repeat(b[None], layers - 1, 0), "pixel": pixel}
+
+
+FIELD = Question(
+    id="4.4",
+    title="The receptive field",
+    function="receptive_field",
+    returns="(H, W)",
+    reference=_field,
+    example={
+        "first": np.array([[1.0, 1.0, 1.0], [1.0, 0.0, 0.0], [0.0, 0.0, 0.0]]),
+        "others": np.array([[[1.0, 1.0, 1.0], [1.0, 1.0, 0.0], [0.0, 0.0, 0.0]]]),
+        "pixel": np.array([[0.0, 0.0, 0.0, 0.0], [0.0, 0.0, 0.0, 0.0], [0.0, 1.0, 0.0, 0.0]]),
+    },
+    checks=(
+        Check("3 x 3 kernels", 2, _float32(lambda rng: _stack(rng, k=3, layers=4, H=8, W=11, right=3)), atol=1e-6),
+        Check("5 x 5 kernels", 2, _float32(lambda rng: _stack(rng, k=5, layers=3, H=10, W=12, right=4)), atol=1e-6),
+    ),
+    mistakes=(
+        Mistake(
+            "who sees the pixel",
+            "that is the opposite, which outputs depend on the pixel; conv2d steps forward, and you want to go back.",
+            _field_of(lambda seen, mask: _look(seen, mask.flip(0, 1))),
+        ),
+        Mistake(
+            "first layer only",
+            "that is what the first layer sees; every further layer looks through the one below it, so the field grows.",
+            _field_of(masks=lambda masks: masks[-1:]),
+        ),
+        Mistake(
+            "one layer left out",
+            "one layer too few; count the first one and all the others.",
+            _field_of(masks=lambda masks: masks[1:]),
+        ),
+        Mistake(
+            "one layer too many",
+            "one layer too many; there is the first, and as many others as masks.",
+            _field_of(masks=lambda masks: [masks[0], *masks]),
+        ),
+        Mistake(
+            "first layer left out",
+            "the first layer has no effect, so the pixel sees itself.",
+            _field_of(masks=lambda masks: masks[:-1]),
+        ),
+        Mistake(
+            "mask A in every layer",
+            "the first layer's mask is used in every layer; the others may pass on what is known at the pixel itself.",
+            _field_of(masks=lambda masks: [masks[-1]] * len(masks)),
+        ),
+        Mistake(
+            "mask B in the first layer",
+            "the pixel sees itself; the first layer has a mask of its own, which keeps it out.",
+            _field_of(masks=lambda masks: [*masks[:-1], masks[0]]),
+        ),
+        Mistake(
+            "not stacked",
+            "you join what each layer sees by itself; a layer looks from every pixel that the layer above it looked at.",
+            _union,
+        ),
+        Mistake(
+            "ways counted",
+            "you count the ways that lead to a pixel; return 1 where there is any.",
+            _counted,
+        ),
+        Mistake(
+            "every earlier pixel",
+            "that is every earlier pixel; the layers reach only so far, and there is a blind spot to the upper right.",
+            lambda first, others, pixel: _raster(pixel),
+        ),
+        Mistake(
+            "no blind spot",
+            "you take all earlier pixels within reach of the kernels; masked layers do not get to all of those on the right.",
+            _box,
+        ),
+        Mistake(
+            "round the border",
+            "the field leaves the image on one side and comes in on the other; beyond the border there is nothing to see.",
+            _field_of(_wrapped),
+        ),
+        Mistake(
+            "blind map",
+            "zeros and ones are exchanged; 1 means seen.",
+            _field_of(end=lambda seen, pixel: 1 - seen),
+        ),
+    ),
+)
+
+QUESTIONS = (MASK, LEVELS, LOOP, FIELD)

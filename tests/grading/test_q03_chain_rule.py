@@ -1,0 +1,196 @@
+"""Exercise 03: right answers by any route are right on every seed, and each mistake is called by its name."""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+import torch
+from question_tests import assert_float32, assert_full_points, assert_keeps, assert_mistakes_are_named, assert_well_written, ids
+from torch import distributions as D
+from torch.nn import functional as F
+
+from gencourse.autoregressive.nade import NADE as NadeModel
+from gencourse.grading import harness
+from gencourse.grading.questions.q03_chain_rule import BITS, ENSEMBLE, LOG_PROB, MADE, NADE, QUESTIONS
+from gencourse.space import Space
+
+# Right answers by other routes than the reference's.
+
+
+def log_prob_library(x, logits):
+    return D.Independent(D.Bernoulli(logits=logits), 1).log_prob(x)
+
+
+def log_prob_signed(x, logits):
+    return F.logsigmoid((2 * x - 1) * logits).sum(1)
+
+
+def log_prob_loop(x, logits):
+    rows = []
+    for image, row in zip(x, logits, strict=True):
+        total = 0.0
+        for pixel, logit in zip(image, row, strict=True):
+            total = total - F.softplus(-logit if pixel == 1 else logit)
+        rows.append(total)
+    return rows  # a list of 0-d tensors
+
+
+def log_prob_bce(x, logits):
+    return -F.binary_cross_entropy_with_logits(logits.double(), x.double(), reduction="none").sum(1)
+
+
+def nade_loop(x, W, c, V, b):
+    """The paper's algorithm."""
+    a, columns = c.repeat(len(x), 1), []
+    for i in range(x.shape[1]):
+        columns.append(torch.sigmoid(a) @ V[i] + b[i])
+        a = a + torch.outer(x[:, i], W[:, i])
+    return torch.stack(columns, dim=1)
+
+
+def nade_from_scratch(x, W, c, V, b):
+    """Every hidden layer from the beginning: right, if slow."""
+    return torch.stack([torch.sigmoid(x[:, :i] @ W[:, :i].T + c) @ V[i] + b[i] for i in range(x.shape[1])], dim=1)
+
+
+def nade_triangle(x, W, c, V, b):
+    past = x[:, None, :] * torch.ones(x.shape[1], x.shape[1]).tril(-1)  # (B, D, D)
+    return torch.einsum("bdh,dh->bd", torch.sigmoid(past @ W.T + c), V) + b
+
+
+def made_loop(x, W, c, V, b, degrees_in, degrees_hidden):
+    into_hidden, into_output = torch.zeros_like(W), torch.zeros_like(V)
+    for h, of_unit in enumerate(degrees_hidden):
+        for d, of_pixel in enumerate(degrees_in):
+            into_hidden[h, d] = 1 if of_unit >= of_pixel else 0
+            into_output[d, h] = 1 if of_pixel > of_unit else 0
+    return F.linear(F.relu(F.linear(x, W * into_hidden, c)), V * into_output, b)
+
+
+def made_by_order(x, W, c, V, b, degrees_in, degrees_hidden):
+    """Each pixel from the pixels before it and the units that know no other."""
+    columns = []
+    for i, degree in enumerate(degrees_in):
+        units = degrees_hidden < degree
+        h = torch.stack([((x * (degrees_in <= d)) @ w + bias).relu() for w, bias, d in zip(W, c, degrees_hidden, strict=True)], 1)
+        columns.append((h * units) @ V[i] + b[i])
+    return torch.stack(columns, 1)
+
+
+def bits_by_base(log_prob, x):
+    _, C, H, W = x.shape
+    return -(log_prob * math.log2(math.e)) / C / H / W
+
+
+def ensemble_library(x, logits):
+    each = D.Independent(D.Bernoulli(logits=logits), 1)
+    return D.MixtureSameFamily(
+        D.Categorical(torch.ones(logits.shape[1], len(logits))), D.Independent(D.Bernoulli(logits=logits.transpose(0, 1)), 1)
+    ).log_prob(x) + 0 * each.log_prob(x).sum(0)
+
+
+def ensemble_by_hand(x, logits):
+    log_p = torch.stack([log_prob_signed(x, order) for order in logits])
+    largest = log_p.max(0).values
+    return largest + (log_p - largest).exp().mean(0).log()
+
+
+def ensemble_numpy(x, logits):
+    x, logits = x.double().numpy(), logits.double().numpy()
+    return np.logaddexp.reduce((x * logits - np.logaddexp(0, logits)).sum(-1), axis=0) - np.log(len(logits))
+
+
+@pytest.mark.parametrize(
+    ("question", "function", "seeds"),
+    [
+        *[(question, question.reference, 200) for question in QUESTIONS],
+        *[(LOG_PROB, function, 60) for function in (log_prob_library, log_prob_signed, log_prob_bce)],
+        (LOG_PROB, log_prob_loop, 10),
+        *[(NADE, function, 60) for function in (nade_loop, nade_from_scratch, nade_triangle)],
+        *[(MADE, function, 10) for function in (made_loop, made_by_order)],
+        (BITS, bits_by_base, 60),
+        *[(ENSEMBLE, function, 30) for function in (ensemble_library, ensemble_by_hand, ensemble_numpy)],
+    ],
+    **ids,
+)
+def test_right_answers_have_full_points_on_every_seed(question, function, seeds):
+    assert_full_points(question, function, seeds)
+
+
+@pytest.mark.parametrize("question", QUESTIONS, **ids)
+def test_each_mistake_loses_points_and_is_called_by_its_name(question, monkeypatch):
+    assert_mistakes_are_named(question, monkeypatch)
+
+
+@pytest.mark.parametrize(
+    ("question", "name", "points"),
+    [
+        (LOG_PROB, "logarithm of the sigmoid", 2),
+        (LOG_PROB, "small number added", 2),
+        (NADE, "gradient cut at the running sum", 3),
+        (MADE, "natural order assumed", 1),
+        (BITS, "pixels without colours", 1),
+        (ENSEMBLE, "unstable", 2),
+    ],
+    **ids,
+)
+def test_a_mistake_costs_only_the_parts_that_it_touches(question, name, points):
+    assert_keeps(question, name, points)
+
+
+@pytest.mark.parametrize("question", QUESTIONS, **ids)
+def test_mistakes_are_many_and_sentences_are_short_and_distinct(question):
+    assert_well_written(question)
+
+
+def every_image(pixels):
+    return torch.tensor(list(itertools.product((0.0, 1.0), repeat=pixels)), dtype=torch.float64)
+
+
+def weights(question, check, seed=0):
+    inputs = question.draw(seed)[check]
+    return [torch.tensor(array, dtype=torch.float64) for name, array in inputs.items() if name != "x"]
+
+
+@pytest.mark.parametrize(("question", "check"), [(NADE, "values"), (MADE, "the natural order"), (MADE, "another order")])
+def test_the_references_are_distributions(question, check):
+    """The probabilities of all images sum to one, which no model does that leaks."""
+    parameters = weights(question, check)
+    x = every_image(len(parameters[3]))
+    log_p = LOG_PROB.reference(x, question.reference(x, *parameters))
+    assert log_p.exp().sum().item() == pytest.approx(1, abs=1e-12)
+    leaks = {"running sum updated before use", "whole image", "all but itself", ">= at the output", "no masks"}
+    for mistake in question.mistakes:
+        if mistake.name in leaks:
+            total = LOG_PROB.reference(x, mistake.function(x, *parameters)).exp().sum().item()
+            assert abs(total - 1) > 1e-3, mistake.name
+
+
+def test_an_ensemble_of_distributions_is_one():
+    x = every_image(6)
+    orders = torch.stack([MADE.reference(x, *weights(MADE, "another order", seed)) for seed in range(3)])
+    assert ENSEMBLE.reference(x, orders).exp().sum().item() == pytest.approx(1, abs=1e-12)
+
+
+def test_nade_is_the_librarys():
+    W, c, V, b = weights(NADE, "values")
+    model = NadeModel(Space((1, 1, 7), 2), hidden=4).double()
+    model.load_state_dict({"W": W, "c": c, "V": V[:, None], "b": b[:, None]}, strict=False)
+    x = every_image(7)
+    mine = LOG_PROB.reference(x, NADE.reference(x, W, c, V, b))
+    assert torch.allclose(mine, model.log_prob(x.long().view(-1, 1, 1, 7)), atol=1e-12)
+
+
+def test_bits_are_the_librarys_and_many_pixels_underflow_in_float64_too():
+    inputs = BITS.draw(0)["colour images"]
+    log_prob = torch.tensor(inputs["log_prob"], dtype=torch.float64)
+    space = Space(inputs["x"].shape[1:], 256)
+    assert torch.allclose(BITS.reference(log_prob, torch.tensor(inputs["x"])), space.bits_per_dim(log_prob))
+    for seed in range(20):
+        value = harness.run(ENSEMBLE.reference, ENSEMBLE.draw(seed)["many pixels"], dtype="float64")["value"]
+        assert (np.exp(value) == 0).all()
+
+
+def test_inputs_are_float32():
+    assert_float32(QUESTIONS)

@@ -1,0 +1,200 @@
+"""Exercise 04: right answers by any route are right on every seed, and each mistake is called by its name."""
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from question_tests import assert_float32, assert_full_points, assert_keeps, assert_mistakes_are_named, assert_well_written, ids
+from torch import distributions as D
+from torch.nn import functional as F
+
+from gencourse.autoregressive.layers import MaskedConv2d
+from gencourse.grading.questions.q04_pixelcnn import FIELD, LEVELS, LOOP, MASK, QUESTIONS
+
+# Right answers by other routes than the reference's.
+
+
+def mask_by_slices(weight, colour_out, colour_in, own):
+    mask, half = torch.zeros_like(weight), weight.shape[-1] // 2
+    mask[:, :, :half] = 1
+    mask[:, :, half, :half] = 1
+    to, of = colour_out[:, None], colour_in[None]
+    mask[:, :, half, half] = ((of <= to) if own else (of < to)).float()
+    return weight * mask
+
+
+def mask_by_loops(weight, colour_out, colour_in, own):
+    result, half = weight.clone(), weight.shape[-1] // 2
+    for o, i, row, column in itertools.product(*map(range, weight.shape)):
+        after = row > half or (row == half and column > half)
+        hidden = colour_in[i] > colour_out[o] or (colour_in[i] == colour_out[o] and not own)
+        if after or (row == half and column == half and hidden):
+            result[o, i, row, column] = 0
+    return result
+
+
+def mask_flat(weight, colour_out, colour_in, own):
+    """Places numbered in the order of the pixels, and colours within a place."""
+    k = weight.shape[-1]
+    place = 10 * torch.arange(k * k).view(k, k) + colour_in[:, None, None]
+    return weight * (place[None] < 10 * (k * k // 2) + colour_out[:, None, None, None] + 0.5 * own)
+
+
+def levels_library(x, logits):
+    return D.Independent(D.Categorical(logits=logits.movedim(2, -1)), 3).log_prob(x)
+
+
+def levels_cross_entropy(x, logits):
+    return -F.cross_entropy(logits.transpose(1, 2), x.long(), reduction="none").sum((1, 2, 3))
+
+
+def levels_one_hot(x, logits):
+    chosen = F.one_hot(x.long(), logits.shape[2]).movedim(-1, 2) * (logits - logits.logsumexp(2, keepdim=True))
+    return chosen.sum(dim=(1, 2, 3, 4))
+
+
+def levels_numpy(x, logits):
+    x, logits = x.numpy().astype(int), logits.double().numpy()
+    log_p = logits - np.logaddexp.reduce(logits, axis=2, keepdims=True)
+    return np.take_along_axis(log_p, x[:, :, None], axis=2).sum((1, 2, 3, 4))
+
+
+def sample_columns(W, b, u, given, known):
+    columns = []
+    for i in range(len(b)):
+        logit = b[i] + sum(W[i, j] * columns[j] for j in range(i))
+        columns.append(given[:, i] if known[i] else (u[:, i] < torch.sigmoid(logit + 0 * u[:, i])).float())
+    return torch.stack(columns, 1)
+
+
+def sample_whole_passes(W, b, u, given, known):
+    """As on the slide: a pass through the whole model for each pixel, of which one number is used."""
+    x = given * known
+    for i in (known == 0).nonzero().flatten():
+        probabilities = torch.sigmoid(x @ W.T + b)
+        x[:, i] = (u[:, i] < probabilities[:, i]).to(x)
+    return x
+
+
+def sample_image_by_image(W, b, u, given, known):
+    images = []
+    for numbers, image in zip(u, given, strict=True):
+        x = []
+        for i, number in enumerate(numbers):
+            logit = b[i] + torch.dot(W[i, :i], torch.stack(x)) if x else b[i]
+            x.append(image[i] if known[i] else torch.tensor(float(torch.logit(number) < logit)))
+        images.append(torch.stack(x))
+    return images
+
+
+def field_by_gradient(first, others, pixel):
+    """Weights of one in a real stack of convolutions; what the pixel depends on has a gradient."""
+    x = torch.zeros(1, 1, *pixel.shape, requires_grad=True)
+    h = x
+    for mask in (first, *others):
+        h = F.conv2d(h, mask[None, None], padding="same")
+    (gradient,) = torch.autograd.grad((h[0, 0] * pixel).sum(), x)
+    return (gradient[0, 0] > 0).float()
+
+
+def field_by_sets(first, others, pixel):
+    seen = {tuple(p) for p in pixel.nonzero().tolist()}
+    for mask in [*others, first]:
+        half = len(mask) // 2
+        steps = [(r - half, c - half) for r, c in mask.nonzero().tolist()]
+        seen = {(r + dr, c + dc) for r, c in seen for dr, dc in steps}
+        seen = {(r, c) for r, c in seen if 0 <= r < pixel.shape[0] and 0 <= c < pixel.shape[1]}
+    field = torch.zeros_like(pixel)
+    for r, c in seen:
+        field[r, c] = 1
+    return field
+
+
+@pytest.mark.parametrize(
+    ("question", "function", "seeds"),
+    [
+        *[(question, question.reference, 200) for question in QUESTIONS],
+        *[(MASK, function, 40) for function in (mask_by_slices, mask_flat)],
+        (MASK, mask_by_loops, 2),
+        *[(LEVELS, function, 60) for function in (levels_library, levels_cross_entropy, levels_one_hot, levels_numpy)],
+        *[(LOOP, function, 40) for function in (sample_columns, sample_whole_passes)],
+        (LOOP, sample_image_by_image, 3),
+        *[(FIELD, function, 20) for function in (field_by_gradient, field_by_sets)],
+    ],
+    **ids,
+)
+def test_right_answers_have_full_points_on_every_seed(question, function, seeds):
+    assert_full_points(question, function, seeds)
+
+
+@pytest.mark.parametrize("question", QUESTIONS, **ids)
+def test_each_mistake_loses_points_and_is_called_by_its_name(question, monkeypatch):
+    assert_mistakes_are_named(question, monkeypatch)
+
+
+@pytest.mark.parametrize(
+    ("question", "name", "points"),
+    [
+        (MASK, "mask B in the first layer", 2),
+        (MASK, "colours blocked", 2),
+        (LEVELS, "logarithm of the softmax", 2),
+        (LOOP, "known pixels pasted at the end", 3),
+    ],
+    **ids,
+)
+def test_a_mistake_costs_only_the_parts_that_it_touches(question, name, points):
+    assert_keeps(question, name, points)
+
+
+@pytest.mark.parametrize("question", QUESTIONS, **ids)
+def test_mistakes_are_many_and_sentences_are_short_and_distinct(question):
+    assert_well_written(question)
+
+
+@pytest.mark.parametrize(("own", "mask"), [(0.0, "A"), (1.0, "B")])
+@pytest.mark.parametrize("colours", [1, 3])
+def test_masks_are_the_librarys(own, mask, colours):
+    layer = MaskedConv2d(2 * colours, 3 * colours, 5, mask, colours)  # its kernels end with the row of the pixel
+    colour_in, colour_out = (torch.arange(n * colours) // n for n in (2, 3))
+    weight = F.pad(layer.weight, (0, 0, 0, 2))
+    mine = MASK.reference(weight, colour_out, colour_in, torch.tensor(own))
+    assert torch.equal(mine[:, :, :3], layer.visible_weight())
+    assert not mine[:, :, 3:].any()
+
+
+def test_the_loop_draws_from_the_model():
+    """Frequencies of all 16 images of four pixels against their probabilities, within four standard errors."""
+    generator = torch.Generator().manual_seed(0)
+    W, b = torch.randn(4, 4, generator=generator).tril(-1), torch.randn(4, generator=generator)
+    n = 100_000
+    u = torch.rand(n, 4, generator=generator)
+    x = LOOP.reference(W, b, u, torch.zeros(n, 4), torch.zeros(4))
+    counts = torch.bincount((x @ torch.tensor([8.0, 4, 2, 1])).long(), minlength=16)
+    images = torch.tensor(list(itertools.product((0.0, 1.0), repeat=4)))
+    p = D.Bernoulli(logits=images @ W.T + b).log_prob(images).sum(1).exp()
+    assert p.sum().item() == pytest.approx(1, abs=1e-5)
+    assert ((counts / n - p).abs() < 4 * (p * (1 - p) / n).sqrt()).all()
+
+
+def test_no_uniform_number_is_near_its_probability():
+    for seed in range(50):
+        for inputs in LOOP.draw(seed).values():
+            W, b, u, given, known = (torch.tensor(array, dtype=torch.float64) for array in inputs.values())
+            p = torch.sigmoid(LOOP.reference(W, b, u, given, known) @ W.T + b)
+            assert ((u - p).abs()[:, known == 0] > 9e-4).all()
+            assert ((u > 0) & (u < 1)).all()
+
+
+def test_the_field_of_a_masked_stack_has_a_blind_spot():
+    for inputs in FIELD.draw(0).values():
+        first, others, pixel = (torch.tensor(array) for array in inputs.values())
+        field = FIELD.reference(first, others, pixel)
+        row, column = pixel.nonzero()[0].tolist()
+        assert not field[row, column:].any() and not field[row + 1 :].any()
+        assert field[row, column - 1] == 1 and field[row - 1, column + 1] == 1
+        assert field[row - 1, column + len(first) // 2 + 1] == 0  # earlier, and never seen by any number of layers
+
+
+def test_inputs_are_float32():
+    assert_float32(QUESTIONS)
