@@ -4,9 +4,9 @@
     python benchmarks/autoregressive_sampling.py --full     the first row in full, pixel by pixel: long
 
 Both times are the fastest of three. Every naive pass costs the same, since it computes all conditionals whatever is known,
-so the naive time is that of the fastest of three passes, times the number of pixels; `--full` draws all the images that way for the model of the first row and
-prints what that took. That both ways draw the same images is asserted in every row: in full where it says so, otherwise by
-drawing the last pixels of the cached images anew, one pass a pixel, all others given.
+so the naive time is that of the fastest of three passes, times the number of pixels; `--full` draws all the images that
+way for the model of the first row and prints what that took. That both ways draw the same images is asserted in every row:
+in full where it says so, otherwise by drawing the last pixels of the cached images anew, one pass a pixel, all others given.
 """
 
 import argparse

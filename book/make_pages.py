@@ -33,6 +33,11 @@ def finished(chapter: str) -> bool:
     return (BOOK / f"{chapter}.ipynb").exists()
 
 
+def exercise_of(chapter: str) -> str:
+    """The file name of a chapter's exercise, without its ending; it has the chapter's number, and a name of its own."""
+    return next((path.stem for path in (BOOK.parent / "exercises").glob(f"{chapter[:2]}-*.ipynb")), chapter)
+
+
 def anchor(heading: str) -> str:
     """The address of a heading within its page, as GitHub and the book make it."""
     return re.sub(r"[^\w\- ]", "", heading.strip().lower()).replace(" ", "-")
@@ -79,7 +84,8 @@ def lecture_map() -> str:
         equations = spans(row.get("equations", []))
         code = ", ".join(f"`{symbol.removeprefix('gencourse.').replace(':', '.')}`" for symbol in row.get("code", []))
         questions = row.get("exercise", [])
-        exercise = ", ".join(f"[{n}](../exercises/{chapter}.ipynb)" if f"exercises/{chapter}" in toc else n for n in questions)
+        file = exercise_of(chapter)
+        exercise = ", ".join(f"[{n}](../exercises/{file}.ipynb)" if f"exercises/{file}" in toc else n for n in questions)
         lines.append(f"| {row['slides']} | {row['content']} | {name} | {equations} | {code} | {exercise} |")
     return "\n".join(lines) + "\n"
 

@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -40,7 +40,7 @@ def train(
     seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
     devices: Annotated[int, typer.Option(min=1, help="How many processes, one device each.")] = 1,
-    precision: Annotated[str, typer.Option(help="32 or bf16.")] = "32",
+    precision: Annotated[str | None, typer.Option(help="32 or bf16, instead of the recipe's.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in the folder.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress bar.")] = False,
 ) -> None:
@@ -50,9 +50,8 @@ def train(
     entry = catalog.entry(name)
     chosen = entry.recipe(recipe)
     folder = out or Path("runs") / f"{name}-{recipe}"
-    overrides = {"seed": seed, "device": device, "devices": devices, "precision": precision}
-    if steps is not None:
-        overrides["steps"] = steps
+    overrides: dict[str, Any] = {"seed": seed, "device": device, "devices": devices}
+    overrides |= {name: value for name, value in {"steps": steps, "precision": precision}.items() if value is not None}
     model, history = recipes.train(entry, chosen, folder, resume=resume, progress=not quiet, **overrides)
     typer.echo(f"{history.steps} steps in {history.seconds:.1f} s on {history.device}; the run is in {folder}")
     _report(recipes.evaluate(model, chosen), folder)

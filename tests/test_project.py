@@ -212,9 +212,8 @@ def test_a_row_of_the_lecture_map_names_what_exists(row):
     for number in row.get("equations", []):
         assert rf"\tag{{{number}}}" in text, number
     for question in row.get("exercise", []):
-        assert f'check("{question}")' in (ROOT / "exercises" / f"{row['chapter']}.ipynb").read_text().replace('\\"', '"'), (
-            question
-        )
+        exercise = ROOT / "exercises" / f"{PAGES.exercise_of(row['chapter'])}.ipynb"
+        assert f'check("{question}")' in exercise.read_text().replace('\\"', '"'), question
 
 
 @pytest.mark.parametrize("path", sorted(BOOK.glob("*.ipynb")), ids=lambda path: path.stem)

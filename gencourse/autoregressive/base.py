@@ -54,6 +54,8 @@ class Autoregressive(Tractable):
 
     def log_prob(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         """The exact log-probability, `(B,)` nats: the conditionals' logarithms, summed over pixels and channels."""
+        if x.is_floating_point() or x.shape[1:] != self.space.shape:
+            self.space.validate(x)  # says what is wrong
         return log_prob_of(self.conditionals(x, context), x).flatten(1).sum(1)
 
     def start_cache(self, n: int, context: Tensor | None = None) -> Cache | None:

@@ -17,7 +17,6 @@ needs none: it reads the states of earlier pixels only, whose colours are all kn
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -181,8 +180,18 @@ class DiagonalBiLSTM(PixelRNN):
 
     neighbours, directions = 2, 2
 
-    def __init__(self, space: Space, *, margin: int = 1, **options: Any) -> None:
-        super().__init__(space, **options)
+    def __init__(
+        self,
+        space: Space,
+        *,
+        hidden: int = 16,
+        layers: int = 7,
+        kernel: int = 7,
+        features: int = 32,
+        dropout: float = 0.0,
+        margin: int = 1,
+    ) -> None:
+        super().__init__(space, hidden=hidden, layers=layers, kernel=kernel, features=features, dropout=dropout)
         if margin not in (0, 1):
             raise ValueError(f"DiagonalBiLSTM: margin must be 1, or 0 for the published network, not {margin!r}.")
         self.margin = margin
