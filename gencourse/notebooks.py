@@ -18,6 +18,7 @@ import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 FOLDERS = ("book", "exercises", "solutions")
 WIDGET = "application/vnd.jupyter.widget-view+json"
@@ -192,8 +193,8 @@ def run(chapter: str, profile: str = "auto") -> Path:
     import papermill
 
     path = chapters[chapter]
-    os.environ["TQDM_DISABLE"] = "1"  # as in the tests: a progress bar is nothing to store
-    with tempfile.TemporaryDirectory() as folder:
+    quiet = patch.dict(os.environ, TQDM_DISABLE="1")  # as in the tests: a progress bar is nothing to store
+    with quiet, tempfile.TemporaryDirectory() as folder:
         executed = Path(folder) / path.name
         try:
             papermill.execute_notebook(

@@ -94,7 +94,8 @@ def test_data_list_says_what_is_here(gencourse):
     status, out, _ = gencourse("data", "list")
     assert status == 0
     assert re.search(r"^binary_digits +embedded$", out, re.MULTILINE)
-    assert re.search(r"^mnist +not here; would be .*mnist\.npz", out, re.MULTILINE)
+    assert re.search(r"^mnist +to download, 11\.5 MB, to .*mnist\.npz$", out, re.MULTILINE)
+    assert re.search(r"^ +Y\. LeCun.*; CC BY-SA 3\.0$", out, re.MULTILINE)
 
 
 def test_data_get_of_an_embedded_set_describes_it(gencourse):

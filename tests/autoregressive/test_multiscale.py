@@ -118,4 +118,4 @@ def test_known_pixels_are_kept_and_the_rest_is_the_same_cached_or_not(where):
 
 def test_it_takes_no_labels():
     with pytest.raises(ValueError, match="MultiScale is unconditional"):
-        make(Space((1, 3, 3), 2)).log_prob(torch.zeros(1, 1, 3, 3), torch.tensor([0]))
+        make(Space((1, 3, 3), 2)).log_prob(torch.zeros(1, 1, 3, 3, dtype=torch.long), torch.tensor([0]))
