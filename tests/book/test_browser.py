@@ -122,7 +122,7 @@ def look_from_another_pixel(page, explorer):
     page.keyboard.press("ArrowUp")
     assert text.text_content() != dragged
     page.keyboard.press("Home")
-    assert text.text_content().startswith("row 0, column 0: sees 0 of 0")
+    assert text.text_content().startswith("row 0, column 0: comes first")
 
 
 def draw_some_pixels(page, explorer):
