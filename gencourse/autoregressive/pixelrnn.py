@@ -139,7 +139,7 @@ class PixelRNN(Autoregressive):
 
     def recur(self, layer: int, gates: Tensor) -> Tensor:
         """The states of all pixels, `(B, h, H, W)`, from K_is * v, `(B, directions * 4h, H, W)`."""
-        raise NotImplementedError
+        raise TypeError(f"{type(self).__name__} must implement recur.")
 
 
 class RowLSTM(PixelRNN):

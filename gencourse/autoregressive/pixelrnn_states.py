@@ -31,7 +31,7 @@ class States(Memory):
 
     def recur(self, layer: int, gates: Tensor) -> Tensor:
         """The state of the pixel, `(n, h, 1, 1)`, from K_is * v, `(n, directions * 4h, 1, 1)`."""
-        raise NotImplementedError
+        raise TypeError(f"{type(self).__name__} must implement recur.")
 
 
 class RowStates(States):
