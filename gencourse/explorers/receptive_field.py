@@ -5,16 +5,13 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
-from matplotlib.patches import Rectangle
 from torch import Tensor
 
 from gencourse.autoregressive.base import Autoregressive
 from gencourse.checks import influence
 from gencourse.explorers.base import Explorer, pack
-from gencourse.viz.theme import DPI, PAGE_WIDTH, Picture
+from gencourse.viz.autoregressive import DECADES, receptive_fields
 
-# The strongest influence on a conditional and one this many powers of ten weaker are the ends of the colour scale.
-DECADES = 3
 # A page holds the square of this many bytes a model.
 LARGEST = 256
 
@@ -59,10 +56,11 @@ class ReceptiveField(Explorer):
             "model": 0,
             "pixel": [row, column],
         }
-        fields = {name: _field(quantized(m), orders[name], row * width + column) for name, m in self.influence.items()}
+        index = row * width + column
+        fields = {name: _field(self.influence[name], model.order, index, (height, width)) for name, model in models.items()}
         super().__init__(
             state,
-            still=_still(fields, (height, width), (row, column))._repr_png_(),
+            still=receptive_fields(fields, (row, column))._repr_png_(),
             alt=f"A grid of {height} by {width} pixels: what the pixel in row {row}, column {column} looks at in "
             f"{', '.join(models)}: earlier pixels that it sees, earlier ones in its blind spot, and later ones.",
         )
@@ -97,41 +95,9 @@ def _size(models: Mapping[str, Autoregressive]) -> tuple[int, int]:
     return sizes.pop()  # type: ignore[return-value]
 
 
-def _field(strength: Tensor, order: list[int], pixel: int) -> dict[int, float | None]:
-    """Of each earlier pixel (a flat index) its strength in (0, 1], or None if it is in the blind spot of `pixel`."""
-    position = order.index(pixel)
-    return {order[j]: float(strength[position, j]) / 255 or None for j in range(position)}
-
-
-def _still(fields: dict[str, dict[int, float | None]], size: tuple[int, int], pixel: tuple[int, int]) -> Picture:
-    """The same pixel's field in all models, side by side in rows of four at most."""
-    height, width = size
-    columns = min(4, len(fields))
-    rows = -(-len(fields) // columns)
-    side = min(2.2, PAGE_WIDTH / columns)
-    tall = side * height / width
-    figure = Picture(side * columns, (tall + 0.3) * rows + 0.3)
-    for number, (name, field) in enumerate(fields.items()):
-        axes = figure.add_subplot(rows, columns, number + 1)
-        axes.set_xlim(-0.1, width + 0.1)
-        axes.set_ylim(height + 0.1, -0.1)
-        axes.set_aspect("equal")
-        axes.set_axis_off()
-        axes.set_title(name, fontsize=9)
-        for i in range(height * width):
-            row, column = divmod(i, width)
-            look: dict[str, Any] = {"facecolor": "#dddddd", "edgecolor": "none"}
-            if i in field:
-                value = field[i]
-                look = {"facecolor": (0, 0.447, 0.698, 0.15 + 0.85 * value)} if value else _BLIND
-            if (row, column) == pixel:
-                look = {"facecolor": "white", "edgecolor": "black", "linewidth": 2}
-                axes.text(column + 0.5, row + 0.5, "?", ha="center", va="center", fontsize=60 * side / max(size), zorder=3)
-            axes.add_patch(Rectangle((column + 0.06, row + 0.06), 0.88, 0.88, **look))
-    figure.text(0.5, 8 / (figure.get_figheight() * DPI), _LEGEND, ha="center", fontsize=7)
-    figure.subplots_adjust(0.02, 0.3 / figure.get_figheight(), 0.98, 1 - 0.25 / figure.get_figheight(), 0.06, 0.2)
-    return figure
-
-
-_BLIND = {"facecolor": "white", "edgecolor": "#d55e00", "hatch": "/////", "linewidth": 1}
-_LEGEND = "blue: seen, the darker the stronger; hatched: earlier but never seen; grey: later"
+def _field(matrix: Tensor, order: Tensor, pixel: int, shape: tuple[int, int]) -> Tensor:
+    """A pixel's row of the influences as a map `(H, W)`: NaN where no earlier pixel stands."""
+    position = int((order == pixel).nonzero())
+    field = torch.full((matrix.shape[1],), torch.nan, dtype=matrix.dtype)
+    field[order[:position]] = matrix[position, :position]
+    return field.view(shape)

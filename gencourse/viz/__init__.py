@@ -3,19 +3,24 @@
 `style()` sets matplotlib's defaults to what the pictures here assume. It is called explicitly, once a notebook.
 """
 
+from gencourse.viz.autoregressive import completions, filters, receptive_fields, samples_beside_means
 from gencourse.viz.images import image_grid, manifold_grid, mosaic, png_grid, reconstructions
 from gencourse.viz.plots import density_2d, points, scatter_latent, training_curves
 from gencourse.viz.theme import COLOURS, style
 
 __all__ = [
     "COLOURS",
+    "completions",
     "density_2d",
+    "filters",
     "image_grid",
     "manifold_grid",
     "mosaic",
     "png_grid",
     "points",
+    "receptive_fields",
     "reconstructions",
+    "samples_beside_means",
     "scatter_latent",
     "style",
     "training_curves",
