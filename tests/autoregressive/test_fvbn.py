@@ -22,7 +22,7 @@ def test_each_conditional_is_one_logistic_regression_on_the_earlier_pixels():
     for n in range(5):
         for i in range(9):
             logit = model.b[i, 0] + sum(model.W[i, 0, j] * x[n].flatten()[j] for j in range(i))
-            assert float(p[n, i]) == pytest.approx(float(torch.sigmoid(logit)), abs=1e-12)
+            assert p[n, i].item() == pytest.approx(torch.sigmoid(logit).item(), abs=1e-12)
 
 
 def test_on_more_levels_it_is_a_softmax_regression_in_the_order_of_the_colours():
