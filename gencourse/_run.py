@@ -32,6 +32,7 @@ class Run:
     def __init__(self, fabric: "Fabric", model: "GenerativeModel", moves: "list[Move]", plan: Plan, history: "History") -> None:
         self.fabric, self.model, self.moves, self.plan, self.history = fabric, model, moves, plan, history
         self.device = fabric.device
+        self.judge = next((move for move in moves if move.validate), None)  # whose loss says which weights are better
         self.optimizers = [(move.optimizer or plan.optimizer)(move.learns, lr=move.lr or plan.lr) for move in moves]
         self.rates = [[group["lr"] for group in optimizer.param_groups] for optimizer in self.optimizers]
         self.average = Average(model, plan.ema) if plan.ema else None
@@ -93,8 +94,8 @@ class Run:
             self.average.update()
         if self.step % self.sync_every == 0:
             self.record()
-        if plan.valid is not None and (self.step % plan.validate_every == 0 or last):
-            self.validate(plan.valid)
+        if plan.valid is not None and self.judge and (self.step % plan.validate_every == 0 or last):
+            self.validate(plan.valid, self.judge)
         if plan.callback and self.fabric.is_global_zero:
             plan.callback(self.step, self.model)
         if self.step % plan.checkpoint_every == 0 or last:
@@ -148,8 +149,8 @@ class Run:
         )
 
     @torch.no_grad()
-    def validate(self, valid: Pair) -> None:
-        """The first move's mean loss, in evaluation mode, with the same random numbers each time; keep the best weights."""
+    def validate(self, valid: Pair, judge: "Move") -> None:
+        """The judging move's mean loss, in evaluation mode, with the same random numbers each time; keep the best weights."""
         x, context = valid
         seed_device(self.device, seed_of(self.plan.seed, "valid"))
         total, size = 0.0, max(self.plan.batch_size, 256)
@@ -159,7 +160,7 @@ class Run:
                 part = x[first : first + size].to(self.device)
                 condition = None if context is None else context[first : first + size].to(self.device)
                 with self.fabric.autocast():
-                    total += float(self.moves[0].loss(part, condition).double().sum())
+                    total += float(judge.loss(part, condition).double().sum())
             self.model.train()
             loss = total / len(x)
             self.history.valid.append((self.step, loss))

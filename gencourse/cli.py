@@ -20,6 +20,7 @@ app.add_typer(data_app, name="data")
 def models(recipes: Annotated[bool, typer.Option("--recipes", help="Show each model's recipes too.")] = False) -> None:
     """Show every model in its place in the lecture's taxonomy."""
     from gencourse import catalog
+    from gencourse.recipes import METRICS
 
     typer.echo("generative models")
     for path, title in catalog.BRANCHES.items():
@@ -27,7 +28,7 @@ def models(recipes: Annotated[bool, typer.Option("--recipes", help="Show each mo
         for entry in (entry for entry in catalog.MODELS if entry.branch == path):
             typer.echo("  " * (len(path) + 1) + f"{entry.name}: {entry.title} ({entry.year}), chapter {entry.chapter}")
             for recipe in entry.recipes if recipes else ():
-                band = "" if recipe.band is None else f", {recipe.metric} <= {recipe.band}"
+                band = "" if recipe.band is None else f", {recipe.metric} {METRICS[recipe.metric].sign} {recipe.band}"
                 typer.echo("  " * (len(path) + 2) + f"--recipe {recipe.name}: {recipe.needs}{band}")
 
 
@@ -124,13 +125,12 @@ def release_exercise(
 
 
 def _report(result: dict, folder: Path) -> None:
-    from gencourse import checkpoint
+    from gencourse import checkpoint, recipes
 
-    unit = {"nll": "nats", "bits_per_dim": "bits/dim"}[result["metric"]]
-    digits = 2 if result["metric"] == "nll" else 3
-    error = result["standard_error"]
+    metric = recipes.METRICS[result["metric"]]
+    mean, error = f"{result['mean']:.{metric.decimals}f}", f"{result['standard_error']:.{metric.decimals}f}"
     verdict = "" if result["band"] is None else f"; band {result['band']}: {'reached' if result['in_band'] else 'MISSED'}"
-    typer.echo(f"test {result['metric']} {result['mean']:.{digits}f} ± {error:.{digits}f} {unit}{verdict}")
+    typer.echo(f"test {result['metric']} {mean} ± {error}{metric.unit and ' '}{metric.unit}{verdict}")
     checkpoint.write_json(folder / "metrics.json", json.loads(json.dumps(result)))
 
 

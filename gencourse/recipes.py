@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gencourse import checkpoint, data
 from gencourse.space import Space
@@ -16,6 +16,63 @@ if TYPE_CHECKING:
     from gencourse.catalog import Entry
     from gencourse.data import Dataset
     from gencourse.kinds import GenerativeModel
+    from gencourse.metrics.likelihood import Estimate
+
+
+class Metric(NamedTuple):
+    """How a trained model is judged.
+
+    Attributes:
+        measure: `measure(model, dataset, samples, seed)` gives an estimate on the test part, with its standard error.
+        unit: of its numbers; empty for a ratio.
+        decimals: how many are worth printing.
+        higher_is_better: which side of the band is the right one.
+    """
+
+    measure: Callable[[GenerativeModel, Dataset, int, int], Estimate]
+    unit: str = ""
+    decimals: int = 3
+    higher_is_better: bool = False
+
+    @property
+    def sign(self) -> str:
+        """How a value in the band compares with the band."""
+        return ">=" if self.higher_is_better else "<="
+
+    def reaches(self, value: float, band: float | None) -> bool:
+        """Whether a value is in the band; everything is, where there is none."""
+        return band is None or (value >= band if self.higher_is_better else value <= band)
+
+
+def _nll(model: GenerativeModel, dataset: Dataset, samples: int, seed: int) -> Estimate:
+    from gencourse.metrics.likelihood import nll
+
+    return nll(model, dataset.test, samples=samples, seed=seed)
+
+
+def _bits_per_dim(model: GenerativeModel, dataset: Dataset, samples: int, seed: int) -> Estimate:
+    return _nll(model, dataset, samples, seed).bits_per_dim(model.space)
+
+
+def _mode_overlap(model: GenerativeModel, dataset: Dataset, samples: int, seed: int) -> Estimate:
+    from gencourse.metrics.modes import mode_overlap
+
+    return mode_overlap(model, dataset, samples=samples, seed=seed)
+
+
+def _frechet_ratio(model: GenerativeModel, dataset: Dataset, samples: int, seed: int) -> Estimate:
+    from gencourse.metrics.frechet import frechet_ratio
+
+    return frechet_ratio(model, dataset, seed=seed)
+
+
+#: What a recipe's `metric` may name.
+METRICS = {
+    "nll": Metric(_nll, "nats", decimals=2),
+    "bits_per_dim": Metric(_bits_per_dim, "bits/dim"),
+    "mode_overlap": Metric(_mode_overlap, higher_is_better=True),
+    "frechet_ratio": Metric(_frechet_ratio, decimals=2),
+}
 
 
 @dataclass(frozen=True)
@@ -27,9 +84,10 @@ class Recipe:
         data: the name of a data set, or a function that makes one.
         options: the model's keyword arguments.
         fit: the keyword arguments of `gencourse.train.fit`.
-        metric: what `evaluate` reports, "nll" (nats per image) or "bits_per_dim".
-        band: the worst value of the metric on the test set that the recipe must reach; lower is better.
-        samples: draws for each example where the likelihood is estimated.
+        metric: what `evaluate` reports, one of `METRICS`: "nll" (nats per image), "bits_per_dim"; of models without a density,
+            "mode_overlap" on points with known modes (1 is perfect), "frechet_ratio" on labelled images (1 is the floor).
+        band: the worst value of the metric on the test set that the recipe must reach.
+        samples: draws for each example where the likelihood is estimated, or points where modes are counted.
         needs: the machine and time it is meant for.
     """
 
@@ -49,13 +107,9 @@ class Recipe:
 
 def evaluate(model: GenerativeModel, recipe: Recipe, *, samples: int | None = None, seed: int = 0) -> dict[str, Any]:
     """The recipe's metric on its test set, with the standard error and the band."""
-    from gencourse.metrics.likelihood import nll
-
-    test = recipe.load().test
-    estimate = nll(model, test, samples=samples or recipe.samples, seed=seed)
-    if recipe.metric == "bits_per_dim":
-        estimate = estimate.bits_per_dim(model.space)
-    in_band = recipe.band is None or estimate.mean <= recipe.band
+    metric = METRICS[recipe.metric]
+    estimate = metric.measure(model, recipe.load(), samples or recipe.samples, seed)
+    in_band = metric.reaches(estimate.mean, recipe.band)
     return {"metric": recipe.metric, **asdict(estimate), "band": recipe.band, "in_band": in_band}
 
 
@@ -76,7 +130,8 @@ def train(entry: Entry, recipe: Recipe, out: str | Path, **overrides: Any) -> tu
     history = fit(model, dataset, out=out, **settings)
     space = {"shape": list(dataset.space.shape), "levels": dataset.space.levels}
     plain = {name: value for name, value in settings.items() if isinstance(value, int | float | str | None)}
-    run = {"model": entry.name, "recipe": recipe.name, "space": space, "options": recipe.options, "fit": plain}
+    options = {name: json.loads(json.dumps(value, default=_written)) for name, value in recipe.options.items()}
+    run = {"model": entry.name, "recipe": recipe.name, "space": space, "options": options, "fit": plain}
     checkpoint.save(out / "model.pt", {name: value.cpu() for name, value in model.state_dict().items()})
     checkpoint.write_json(out / "run.json", run)
     checkpoint.write_json(out / "history.json", history.to_dict())
@@ -101,12 +156,18 @@ def load_run(folder: str | Path) -> tuple[GenerativeModel, Entry, Recipe]:
         space = Space(tuple(run["space"]["shape"]), run["space"]["levels"])
         entry = catalog.entry(run["model"])
         recipe = entry.recipe(run["recipe"])
-        options = {name: tuple(v) if isinstance(v, list) else v for name, v in run["options"].items()}
+        if run["options"].keys() != recipe.options.keys():
+            raise ValueError(f"{path}: the recipe {recipe.name!r} of {entry.name} has changed since; its options are others.")
     except (json.JSONDecodeError, KeyError, TypeError) as error:
         raise ValueError(f"{path} is damaged ({type(error).__name__}: {error}).") from None
-    model = entry.build(space, **options)
+    model = entry.build(space, **recipe.options)
     try:
         model.load_state_dict(checkpoint.load(folder / "model.pt"))
     except RuntimeError:
         raise ValueError(f"{folder / 'model.pt'} holds the weights of another architecture than run.json says.") from None
     return model, entry, recipe
+
+
+def _written(value: Any) -> str:
+    """How an option that is not plain data, such as a loss, is recorded."""
+    return str(getattr(value, "name", None) or getattr(value, "__name__", None) or type(value).__name__)

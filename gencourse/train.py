@@ -46,6 +46,8 @@ class Move:
         optimizer: makes the optimiser from `(parameters, lr=...)`; None takes `fit`'s.
         lr: its learning rate; None takes `fit`'s.
         after: called after each update (weight clipping, say).
+        validate: whether this loss, on data not trained on, says which weights are better. `fit` validates the first move
+            that says so; in a game between two players none does.
     """
 
     name: str
@@ -55,6 +57,7 @@ class Move:
     optimizer: Callable[..., torch.optim.Optimizer] | None = None
     lr: float | None = None
     after: Callable[[], None] | None = None
+    validate: bool = True
     learns: list[nn.Parameter] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -71,7 +74,7 @@ class History:
 
     Attributes:
         losses: for each move, its mean loss in every step.
-        valid: `(step, loss)` on the validation data, the first move's loss in evaluation mode.
+        valid: `(step, loss)` on the validation data, in evaluation mode; empty if no move's loss can be validated.
         best_step: the step whose weights were kept (None without validation).
         seconds: spent in training, over all resumed parts.
         interrupted: True if Ctrl-C ended the run early.

@@ -10,12 +10,16 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from gencourse.data import downloads, embedded
 from gencourse.space import Space
+
+if TYPE_CHECKING:
+    from gencourse.data import toys
 
 __all__ = ["Dataset", "binarize", "dynamically_binarized", "load", "names"]
 
@@ -30,6 +34,7 @@ class Dataset:
         train, valid, test: uint8 images `(N, C, H, W)`, or points `(N, D)` where the space is real-valued.
         train_labels, valid_labels, test_labels: int64 `(N,)`, or None.
         augment: applied to each training batch by `fit`, or None. Random binarisation, say.
+        density: the density that points were drawn from, one of `gencourse.data.toys`; None where nobody knows it.
     """
 
     name: str
@@ -41,6 +46,7 @@ class Dataset:
     valid_labels: Tensor | None = None
     test_labels: Tensor | None = None
     augment: Callable[[Tensor], Tensor] | None = None
+    density: toys.Toy | None = None
 
     def __repr__(self) -> str:
         return f"Dataset({self.name!r}, {self.space}, train={len(self.train)}, valid={len(self.valid)}, test={len(self.test)})"

@@ -54,7 +54,7 @@ class Toy:
         """Points for training, validation and test, drawn from `seed`."""
         points = self.sample(train + valid + test, torch.Generator().manual_seed(seed))
         parts = points.split([train, valid, test])
-        return Dataset(type(self).__name__, self.space, parts[0], parts[1], parts[2])
+        return Dataset(type(self).__name__, self.space, parts[0], parts[1], parts[2], density=self)
 
     def _transform(self, u: Tensor, noise: Tensor) -> Tensor:
         """Points of the density from uniform `u` in [0, 1) and standard normal `noise`, both `(n, 2)`."""

@@ -1,0 +1,179 @@
+"""The generative adversarial network (Goodfellow et al., 2014, https://arxiv.org/abs/1406.2661).
+
+    z ~ p(z) = N(0, I)      noise
+    x = G(z)                the generator, a neural network of z: it samples, and has no density
+    D(x)                    the discriminator, the probability that x is real; here its logit
+
+    min over G, max over D:   V(D, G) = E[log D(x)] + E[log(1 - D(G(z)))]          (slides 99 to 106)
+
+Algorithm 1 is the list of moves at the end of the class: in every round, `d_steps` times, the discriminator learns to
+tell a fresh batch from fresh samples; then the generator learns, once, to pass.
+"""
+
+from functools import partial
+from itertools import pairwise
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from gencourse.adversarial import losses
+from gencourse.adversarial.losses import Loss
+from gencourse.kinds import Implicit
+from gencourse.recipes import Recipe
+from gencourse.space import Space
+from gencourse.train import Move
+
+
+class GAN(Implicit):
+    """A generator and a discriminator, and the game they play.
+
+    Args:
+        space: points, or images of integers. Images are scaled to [-1, 1] for the networks and rounded on the way out.
+        latent: the dimension of z.
+        generator: a module `(z, one_hot) -> (B, *space.shape)`; None takes a fully connected one.
+        discriminator: a module `(y, one_hot) -> (B,)`, logits; None takes a fully connected one.
+        loss: what the two lower, of `gencourse.adversarial.losses`.
+        d_steps: the discriminator's updates in a round, each on a fresh batch (k in Algorithm 1).
+        penalty: the weight of the gradient penalty in the discriminator's loss; 0 leaves it out.
+        clip: the bound of the discriminator's weights, enforced after each update; None leaves them free.
+        classes: how many classes `context` distinguishes, labels `(B,)`; both networks see the one-hot label (Mirza and
+            Osindero, 2014). None for an unconditional model.
+        betas: Adam's, for both players.
+    """
+
+    def __init__(
+        self,
+        space: Space,
+        *,
+        latent: int = 16,
+        generator: nn.Module | None = None,
+        discriminator: nn.Module | None = None,
+        loss: Loss = losses.non_saturating,
+        d_steps: int = 1,
+        penalty: float = 0.0,
+        clip: float | None = None,
+        classes: int | None = None,
+        betas: tuple[float, float] = (0.5, 0.999),
+    ) -> None:
+        super().__init__(space)
+        if not isinstance(latent, int) or latent < 1:
+            raise ValueError(f"{type(self).__name__}: latent must be a positive integer, not {latent!r}.")
+        if not isinstance(loss, Loss):
+            raise TypeError(f"{type(self).__name__}: loss must be one of gencourse.adversarial.losses, not {loss!r}.")
+        if penalty < 0:
+            raise ValueError(f"{type(self).__name__}: penalty must be 0 or more, not {penalty}.")
+        self.latent, self.loss, self.d_steps, self.penalty, self.clip = latent, loss, d_steps, penalty, clip
+        self.classes, self.betas = classes, betas
+        self.generator = generator or MLPGenerator(space, latent=latent, classes=classes)
+        self.discriminator = discriminator or MLPDiscriminator(space, classes=classes)
+
+    # --- noise and samples --------------------------------------------------------------------------------------------
+
+    def draw_latent(self, n: int, *, generator: torch.Generator | None = None) -> Tensor:
+        """`n` draws of z, `(n, latent)`, on the model's device."""
+        weight = next(self.generator.parameters())
+        return torch.randn(n, self.latent, generator=generator, device=weight.device, dtype=weight.dtype)
+
+    @torch.no_grad()
+    def generate(self, z: Tensor, context: Tensor | None = None) -> Tensor:
+        """The example at each z `(B, latent)`, `(B, *space.shape)`: in evaluation mode, without gradient."""
+        with self.evaluation():
+            return self.to_space(self.generator(z, self._condition(context, len(z))))
+
+    def _sample(self, n: int, context: Tensor | None, generator: torch.Generator | None) -> Tensor:
+        return self.generate(self.draw_latent(n, generator=generator), context)
+
+    def centred(self, x: Tensor) -> Tensor:
+        """The examples as the networks see them: grey levels scaled to [-1, 1], points as they are."""
+        if x.shape[1:] != self.space.shape or x.is_floating_point() == self.space.is_discrete:
+            self.space.validate(x)  # a batch without its channel would broadcast, and be wrong in silence
+        values = x.to(next(self.discriminator.parameters()).dtype)
+        return values if self.space.levels is None else values * (2 / (self.space.levels - 1)) - 1
+
+    def to_space(self, y: Tensor) -> Tensor:
+        """The nearest examples of the space to what the generator gives; the inverse of `centred`."""
+        return y if self.space.levels is None else self.space.from_unit((y + 1) / 2)
+
+    # --- the game: Algorithm 1 ----------------------------------------------------------------------------------------
+
+    def d_loss(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+        """The discriminator's loss on a batch and as many samples, `(B,)`; it sends no gradient to the generator."""
+        real, condition = self.centred(x), self._condition(context, len(x))
+        with torch.no_grad():
+            fake = self.generator(self.draw_latent(len(x)), condition)
+        loss = self.loss.d_loss(self.discriminator(real, condition), self.discriminator(fake, condition))
+        if not self.penalty:
+            return loss
+        return loss + self.penalty * losses.gradient_penalty(lambda y: self.discriminator(y, condition), real, fake)
+
+    def g_loss(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+        """The generator's loss on as many samples as there are in the batch, `(B,)`."""
+        condition = self._condition(context, len(x))
+        return self.loss.g_loss(self.discriminator(self.generator(self.draw_latent(len(x)), condition), condition))
+
+    def moves(self) -> list[Move]:
+        """Algorithm 1: `d_steps` updates of the discriminator, one of the generator.
+
+        Neither loss says how good the samples are, so neither is validated.
+        """
+        adam = partial(torch.optim.Adam, betas=self.betas, fused=True)
+        critic = list(self.discriminator.parameters())
+        clip = partial(losses.clip_weights, critic, self.clip) if self.clip is not None else None
+        return [
+            Move("d", self.d_loss, critic, times=self.d_steps, optimizer=adam, after=clip, validate=False),
+            Move("g", self.g_loss, self.generator.parameters(), optimizer=adam, validate=False),
+        ]
+
+    def _condition(self, context: Tensor | None, n: int) -> Tensor | None:
+        """The labels `(n,)` as one-hot rows `(n, classes)`."""
+        if self.classes is None:
+            self._unconditional(context)
+            return None
+        if context is None or context.shape != (n,):
+            given = "none were given" if context is None else f"their shape is {tuple(context.shape)}"
+            raise ValueError(f"{type(self).__name__} with classes={self.classes} needs labels ({n},) as its context; {given}.")
+        if context.is_floating_point() or not bool(((context >= 0) & (context < self.classes)).all()):
+            raise ValueError(f"{type(self).__name__}: labels must be integers 0..{self.classes - 1}.")
+        weight = next(self.generator.parameters())
+        return F.one_hot(context.long().to(weight.device), self.classes).to(weight.dtype)
+
+
+# --- networks ---------------------------------------------------------------------------------------------------------
+
+
+class MLPGenerator(nn.Module):
+    """Fully connected, ReLU; ends in tanh on images, which live in [-1, 1]."""
+
+    def __init__(self, space: Space, *, latent: int, hidden: tuple[int, ...] = (128, 128), classes: int | None = None) -> None:
+        super().__init__()
+        self.shape, self.bounded = space.shape, space.is_discrete
+        self.net = _mlp(latent + (classes or 0), hidden, space.dim, nn.ReLU())
+
+    def forward(self, z: Tensor, condition: Tensor | None = None) -> Tensor:
+        """`(B, latent)` and one-hot labels to `(B, *shape)`."""
+        y = self.net(z if condition is None else torch.cat([z, condition], dim=1)).unflatten(1, self.shape)
+        return torch.tanh(y) if self.bounded else y
+
+
+class MLPDiscriminator(nn.Module):
+    """Fully connected, leaky ReLU, no sigmoid: the losses take logits."""
+
+    def __init__(self, space: Space, *, hidden: tuple[int, ...] = (128, 128), classes: int | None = None) -> None:
+        super().__init__()
+        self.net = _mlp(space.dim + (classes or 0), hidden, 1, nn.LeakyReLU(0.2))
+
+    def forward(self, y: Tensor, condition: Tensor | None = None) -> Tensor:
+        """`(B, *shape)` and one-hot labels to logits `(B,)`."""
+        y = y.flatten(1)
+        return self.net(y if condition is None else torch.cat([y, condition], dim=1)).squeeze(1)
+
+
+def _mlp(inputs: int, hidden: tuple[int, ...], outputs: int, activation: nn.Module) -> nn.Sequential:
+    layers: list[nn.Module] = []
+    for before, after in pairwise((inputs, *hidden)):
+        layers += [nn.Linear(before, after), activation]
+    return nn.Sequential(*layers, nn.Linear(hidden[-1], outputs))
+
+
+RECIPES: tuple[Recipe, ...] = ()
