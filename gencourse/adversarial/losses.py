@@ -16,14 +16,15 @@ ever taken:
 """
 
 from collections.abc import Callable, Iterable
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 
-class Loss(NamedTuple):
+@dataclass(frozen=True)
+class Loss:
     """What each player lowers.
 
     Attributes:
