@@ -3,6 +3,14 @@
 `style()` sets matplotlib's defaults to what the pictures here assume. It is called explicitly, once a notebook.
 """
 
+from gencourse.viz.adversarial import (
+    beside_neighbours,
+    game_1d,
+    game_curves,
+    gradient_histograms,
+    trajectories,
+    weight_histograms,
+)
 from gencourse.viz.autoregressive import completions, filters, receptive_fields, samples_beside_means
 from gencourse.viz.images import image_grid, manifold_grid, mosaic, png_grid, reconstructions
 from gencourse.viz.plots import density_2d, points, scatter_latent, training_curves
@@ -10,9 +18,13 @@ from gencourse.viz.theme import COLOURS, style
 
 __all__ = [
     "COLOURS",
+    "beside_neighbours",
     "completions",
     "density_2d",
     "filters",
+    "game_1d",
+    "game_curves",
+    "gradient_histograms",
     "image_grid",
     "manifold_grid",
     "mosaic",
@@ -24,4 +36,6 @@ __all__ = [
     "scatter_latent",
     "style",
     "training_curves",
+    "trajectories",
+    "weight_histograms",
 ]
