@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-_PAGE = """<div id="{id}" class="gencourse-explorer"><img alt="{alt}" src="data:image/png;base64,{still}" /></div>
+_PAGE = """<div id="{id}" class="gencourse-explorer">{fallback}</div>
 <script type="module">
 {module}
 const state = {state};
@@ -68,11 +68,15 @@ class Explorer:
         key = hashlib.sha256((module + state).encode()).hexdigest()[:16]
         return _PAGE.format(
             id=f"{self.module.stem}-{key}",
-            alt=html.escape(self.alt, quote=True),
-            still=base64.b64encode(self.still).decode(),
+            fallback=self.fallback(),
             module=module,
             state=state,
         )
+
+    def fallback(self) -> str:
+        """What readers without scripts see, as HTML: the still picture."""
+        still = base64.b64encode(self.still).decode()
+        return f'<img alt="{html.escape(self.alt, quote=True)}" src="data:image/png;base64,{still}" />'
 
     def save(self, path: str | Path) -> Path:
         """Write a page of its own that opens in any browser, without a network."""

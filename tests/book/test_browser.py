@@ -134,8 +134,37 @@ def draw_some_pixels(page, explorer):
     assert canvas.evaluate("c => c.toDataURL()") != image
 
 
+def play_some_rounds(page, explorer):
+    text, canvas = explorer.locator("output"), explorer.locator("canvas").first
+    start = canvas.evaluate("c => c.toDataURL()")
+    explorer.get_by_role("button", name="new seed", exact=True).click()
+    for _ in range(3):
+        explorer.get_by_role("button", name="step", exact=True).click()
+    assert text.text_content().startswith("Round 3 ")
+    assert canvas.evaluate("c => c.toDataURL()") != start
+
+
+def answer_the_questions(page, explorer):
+    while explorer.get_by_role("button", name="check", exact=True).count():
+        options = explorer.locator("label.option")
+        if options.count():
+            options.last.click()
+        else:
+            explorer.get_by_label("Your answer, a number").fill("1")
+        explorer.get_by_role("button", name="check", exact=True).click()
+        assert len(explorer.get_by_role("status").text_content()) > 20
+        explorer.locator("button").last.click()
+    assert "right at the first try" in explorer.locator("strong").text_content()
+
+
 # What is done to each explorer, by the beginning of its id.
-USES = {"manifold": drag_the_manifold, "receptive_field": look_from_another_pixel, "one_pixel_at_a_time": draw_some_pixels}
+USES = {
+    "manifold": drag_the_manifold,
+    "receptive_field": look_from_another_pixel,
+    "one_pixel_at_a_time": draw_some_pixels,
+    "the_game": play_some_rounds,
+    "self_test": answer_the_questions,
+}
 
 
 def test_explorers_follow_the_mouse_and_the_keys(visit, address, chapters):
@@ -144,7 +173,7 @@ def test_explorers_follow_the_mouse_and_the_keys(visit, address, chapters):
         seen = open_page(visit, address, name)
         for explorer in seen.page.locator(".gencourse-explorer").all():
             found += 1
-            explorer.locator(".plane").scroll_into_view_if_needed()
+            explorer.scroll_into_view_if_needed()
             kind = explorer.get_attribute("id").rpartition("-")[0]
             USES[kind](seen.page, explorer)
         assert not seen.elsewhere and not [e for e in seen.errors if not KNOWN.search(e)]
