@@ -11,9 +11,12 @@ PYTHON      ?= $(shell for p in python3.11 python3.12 python3.13 python3.14 pyth
                  $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 NOTEBOOKS    = $(wildcard book/*.ipynb exercises/*.ipynb solutions/*.ipynb)
 CHROMIUM     = command -v chromium || command -v chromium-browser || command -v google-chrome
+apt          = { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && echo "Installing $(1)" && apt-get update -qq && \
+                 DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends $(1) >/dev/null; } || \
+               { echo "$(2): install $(1) (Debian, Ubuntu: sudo apt-get install $(1))."; exit 1; }
 say          = @printf '\n== %s\n' "$(1)"
 
-.PHONY: help book test serve run format bench lint types unit notebooks pages chromium
+.PHONY: help book test serve run format bench lint types unit notebooks pages chromium bubblewrap
 .NOTPARALLEL:
 test unit notebooks pages: export OMP_NUM_THREADS = 1  # two workers with two threads each would fight for two cores
 
@@ -42,7 +45,7 @@ format: .venv/test  ## format code and notebooks, renew what is generated
 bench: .venv/book  ## measure speed: training steps, data on the device
 	@for file in benchmarks/*.py; do printf '\n== %s\n' "$$file"; $(BIN)/python "$$file" || exit 1; done
 
-test: .venv/test chromium lint types unit notebooks book pages  ## everything that continuous integration runs
+test: .venv/test chromium bubblewrap lint types unit notebooks book pages  ## everything that continuous integration runs
 	$(call say,All tests passed)
 
 # The stages of `make test`, in its order.
@@ -55,7 +58,7 @@ types: .venv/test
 	$(call say,Types)
 	@$(BIN)/mypy
 
-unit: .venv/test
+unit: .venv/test bubblewrap
 	$(call say,Unit tests)
 	@$(BIN)/pytest -n 2 --dist loadscope --ignore tests/book
 
@@ -68,11 +71,12 @@ pages: .venv/test chromium book
 	$(call say,Rendered pages)
 	@$(BIN)/pytest tests/book
 
+# What Debian has and pip does not: installed where that is allowed (root with apt), asked for where it is not.
 chromium:
-	@{ $(CHROMIUM); } >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && \
-	    echo "Installing chromium" && apt-get update -qq && \
-	    DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends chromium >/dev/null; } || \
-	    { echo "The page tests need a browser: install chromium (Debian, Ubuntu: sudo apt-get install chromium)."; exit 1; }
+	@{ $(CHROMIUM); } >/dev/null || $(call apt,chromium,The page tests need a browser)
+
+bubblewrap:
+	@command -v bwrap >/dev/null || $(call apt,bubblewrap,The tests of the grader need its sandbox)
 
 # Environments: .venv/book and .venv/test are stamps. A second call installs nothing unless the versions asked for change.
 .venv/bin/python:

@@ -1,4 +1,4 @@
-"""The `gencourse` command: list the models, train one by a recipe, sample from it, evaluate it, get data."""
+"""The `gencourse` command: list the models, train one by a recipe, sample from it, evaluate it; get data; grade exercises."""
 
 import json
 from pathlib import Path
@@ -122,6 +122,85 @@ def release_exercise(
         raise ValueError("say which exercise to release, such as 09, or --all.")
     for name in available() if number is None else [number]:
         typer.echo(str(release(name)))
+
+
+@app.command("submit")
+def submit_exercise(
+    number: Annotated[str, typer.Argument(help="The exercise: 09.")],
+    notebook: Annotated[Path | None, typer.Option(help="Your notebook; default the one of this exercise in exercises/.")] = None,
+    name: Annotated[str | None, typer.Option(help="What the file is called: your name or number in the course.")] = None,
+    out: Annotated[Path, typer.Option(help="Folder for the file to hand in.")] = Path("."),
+) -> None:
+    """For students: see that your notebook runs and what it answers, and write the one file to hand in."""
+    from gencourse.grading.submit import submit
+
+    for line in submit(number, notebook, name, out):
+        typer.echo(line)
+
+
+@app.command("grade")
+def grade_class(
+    folder: Annotated[Path, typer.Argument(help="What students handed in: a notebook, archive or folder for each.")],
+    exercise: Annotated[str, typer.Option(help="The exercise: 09.")],
+    out: Annotated[Path, typer.Option(help="Folder for marks and feedback; a second run continues and renews what is there.")],
+    jobs: Annotated[int | None, typer.Option(min=1, max=64, help="Hand-ins graded at once; default one a processor.")] = None,
+    timeout: Annotated[float, typer.Option(min=1, help="Seconds for one hand-in; a sixth of it for one cell or call.")] = 60,
+    memory: Annotated[float, typer.Option(min=1, help="GB for one hand-in.")] = 2,
+    secret_file: Annotated[Path | None, typer.Option(help="Draws the inputs; default OUT/secret, made if missing.")] = None,
+    unsafe_no_sandbox: Annotated[
+        bool, typer.Option("--unsafe-no-sandbox", help="Run students' code with your rights. Every row says so.")
+    ] = False,
+) -> None:
+    """For instructors: grade a folder of notebooks, each in a sandbox of its own."""
+    from tqdm import tqdm
+
+    from gencourse.grading import questions, report
+    from gencourse.grading.conversation import Limits
+    from gencourse.grading.grade import grade, read_secret
+
+    records = grade(
+        folder,
+        exercise.zfill(2),
+        out,
+        jobs=jobs,
+        limits=Limits(timeout, int(memory * 2**30)),
+        secret=None if secret_file is None else read_secret(secret_file),
+        shut_in=not unsafe_no_sandbox,
+        progress=lambda done, n: tqdm(done, total=n, desc=f"exercise {exercise.zfill(2)}", unit="hand-in"),
+    )
+    report.write(records, questions.of_exercise(exercise.zfill(2)), out)
+    for line in report.summary(records, out):
+        typer.echo(line)
+
+
+@app.command("selftest")
+def selftest_exercise(
+    number: Annotated[str, typer.Argument(help="An exercise: 09.")],
+    seeds: Annotated[int, typer.Option(min=1, help="How many draws of the inputs.")] = 20,
+    sandbox: Annotated[bool, typer.Option("--sandbox", help="Ask the solution's functions through the worker too.")] = False,
+) -> None:
+    """For authors: the reference has full marks, mistakes and trivial answers lose theirs, on every draw."""
+    from gencourse.grading.selftest import selftest
+
+    lines, passed = selftest(number.zfill(2), seeds, through_worker=sandbox)
+    for line in lines:
+        typer.echo(line)
+    if not passed:
+        raise SystemExit(1)
+
+
+@app.command("gradescope")
+def gradescope_zip(
+    number: Annotated[str, typer.Argument(help="An exercise: 09.")],
+    out: Annotated[Path | None, typer.Option(help="The archive to write; default autograder-NN.zip.")] = None,
+    secret_file: Annotated[Path | None, typer.Option(help="Draws the inputs; default a new one, in the archive.")] = None,
+) -> None:
+    """For instructors: the archive that makes Gradescope grade an exercise."""
+    from gencourse.grading.grade import read_secret
+    from gencourse.grading.gradescope import archive
+
+    secret = None if secret_file is None else read_secret(secret_file)
+    typer.echo(str(archive(number.zfill(2), out or Path(f"autograder-{number.zfill(2)}.zip"), secret)))
 
 
 def _report(result: dict, folder: Path) -> None:

@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 
 from gencourse.grading import harness, questions
-from gencourse.grading.questions import Check, Inputs, Mistake, Question
+from gencourse.grading.questions import Check, Inputs, Measure, Mistake, Question
 
 
 @dataclass(frozen=True)
 class CheckResult:
-    """How one check went: `status` is ok, wrong, error, missing or timeout.
+    """How one check went: `status` is ok, wrong, error, missing, timeout or memory.
 
     `says` is the sentence that helps, and `mistake` the name of the mistake, where it is one of the question's own.
     """
@@ -79,15 +79,24 @@ def _check(question: Question, function: Any, seed: int) -> Result:
 
 def collect(question: Question, function: Callable, inputs: Mapping[str, Inputs]) -> dict[str, dict[str, Any]]:
     """The function's answers to every check and to the example, as plain data: all that `assess` needs."""
-    answers = {check.name: harness.run(function, inputs[check.name], check.gradients) for check in question.checks}
-    return {**answers, "example": harness.run(function, question.example)}
+    answers = {
+        check.name: harness.run(function, check.given(inputs[check.name]), check.gradients, **question.calling(check))
+        for check in question.checks
+        if not check.of
+    }
+    return {**answers, "example": harness.run(function, question.example, **question.calling())}
 
 
 def assess(question: Question, inputs: Mapping[str, Inputs], answers: Mapping[str, Mapping[str, Any]]) -> Result:
-    """Judge the answers to the checks of a question; data in, data out."""
-    if all(answers[check.name].get("untouched") for check in question.checks):
+    """Judge the answers to the checks of a question; data in, data out.
+
+    An answer may be `{"stopped": (status, sentence)}` in place of what `harness.run` says: the call did not come back.
+    """
+    if all(answers[check.of or check.name].get("untouched") for check in question.checks):
         return _refused(question, "missing", "not attempted yet.")
-    parts = tuple(_judge(question, check, inputs[check.name], answers) for check in question.checks)
+    parts = tuple(_judge(question, check, inputs[check.of or check.name], answers) for check in question.checks)
+    right = {part.name for part in parts if part.status == "ok"}
+    parts = tuple(_alone(check, part, right) for check, part in zip(question.checks, parts, strict=True))
     points, out_of = sum(part.points for part in parts), question.points
     first = next((part for part in parts if part.status != "ok"), None)
     if first is None:
@@ -97,10 +106,18 @@ def assess(question: Question, inputs: Mapping[str, Inputs], answers: Mapping[st
 
 
 def _judge(question: Question, check: Check, inputs: Inputs, answers: Mapping[str, Mapping[str, Any]]) -> CheckResult:
-    truth = harness.run(question.reference, inputs, check.gradients, dtype="float64", twice=False)
-    answer = answers[check.name]
+    answer = answers[check.of or check.name]
+    if "stopped" in answer:
+        status, says = answer["stopped"]
+        return CheckResult(check.name, status, 0, check.points, says)
     if "error" in answer:
-        return CheckResult(check.name, "error", 0, check.points, _error_sentence(question, answer["error"]))
+        status = "memory" if _out_of_memory(answer["error"]) else "error"
+        return CheckResult(check.name, status, 0, check.points, _error_sentence(question, answer["error"]))
+    if check.measure is not None:
+        return _measured(question, check, check.measure, inputs, answer)
+    truth = harness.run(
+        question.reference, inputs, check.gradients, **question.calling(check) | {"dtype": "float64", "twice": False}
+    )
     if _shape(answer) == _shape(truth) and _equal(check, answer, truth):
         return CheckResult(check.name, "ok", check.points, check.points)
     says = _unusable(question, answer)
@@ -109,12 +126,36 @@ def _judge(question: Question, check: Check, inputs: Inputs, answers: Mapping[st
     return CheckResult(check.name, "wrong", 0, check.points, says, mistake.name if mistake else "")
 
 
+def _alone(check: Check, part: CheckResult, right: set[str]) -> CheckResult:
+    """A property that trivial answers have too earns its points beside a right value only."""
+    if not check.needs or part.status != "ok" or check.needs in right:
+        return part
+    return CheckResult(check.name, "wrong", 0, check.points, f'"{check.name}" counts as soon as "{check.needs}" is right.')
+
+
+def _measured(question: Question, check: Check, measure: Measure, inputs: Inputs, answer: Mapping) -> CheckResult:
+    """An experiment's answer: no numbers are right or wrong, but a statistic of them is good enough or not."""
+    says, shape = _unusable(question, answer), measure.shape(inputs)
+    if not says and answer["value"].shape != shape:
+        says = (
+            f"your answer has shape {_written(answer['value'].shape)}, where {question.returns}, here {_written(shape)}, belongs."
+        )
+    if not says and not np.isfinite(answer["value"]).all():
+        says = "some of your numbers are NaN or infinite."
+    if not says:
+        reached = measure.statistic(inputs, answer["value"])
+        if np.isfinite(reached) and reached <= measure.at_most:
+            return CheckResult(check.name, "ok", check.points, check.points)
+        says = f"{measure.name} is {reached:.3f}{measure.unit}, and {measure.at_most:.3f} or less is wanted; {measure.says}"
+    return CheckResult(check.name, "wrong", 0, check.points, says)
+
+
 def _known(question: Question, check: Check, inputs: Inputs, answer: Mapping) -> Mistake | None:
     """The mistake that gives the same wrong numbers on the same inputs."""
     if np.isnan(answer["value"]).all():
         return None  # there are many ways to get there
     for mistake in question.mistakes:
-        wrong = harness.run(mistake.function, inputs, check.gradients, twice=False)
+        wrong = harness.run(mistake.function, inputs, check.gradients, **question.calling(check) | {"twice": False})
         # A cut gradient looks like that of a formula without the term, so the values must agree as well.
         if _close(check, answer.get("value"), wrong.get("value")) and _equal(check, answer, wrong):
             return mistake
@@ -137,7 +178,7 @@ def _unusable(question: Question, answer: Mapping) -> str:
 def _unknown(question: Question, check: Check, truth: Mapping, answer: Mapping, example: Mapping) -> str:
     """What can be said of a mistake that is not in the list."""
     value, right = answer["value"], truth["value"]
-    if not value.shape:
+    if not value.shape and right.shape:
         return f"your answer is one number for the whole batch, where {question.returns} belongs."
     if value.shape != right.shape:
         return f"your answer has shape {_written(value.shape)}, where {question.returns}, here {_written(right.shape)}, belongs."
@@ -155,17 +196,23 @@ def _unknown(question: Question, check: Check, truth: Mapping, answer: Mapping, 
         return f"the derivative of your answer with respect to {' and '.join(off)} is not the right one."
     with np.errstate(divide="ignore", invalid="ignore"):
         factor, shift = value / right, value - right
-    if np.ptp(factor) < 1e-3:
+        same_factor = right.size > 1 and value.any() and np.ptp(factor) < 1e-3
+    if same_factor:
         return f"your numbers are {factor.mean():.4g} times the right ones, every one of them."
-    if np.ptp(shift) < 1e-3:
+    if right.size > 1 and np.ptp(shift) < 1e-3:
         return f"your numbers are all off by the same amount, {shift.mean():+.4g}."
-    expected = harness.run(question.reference, question.example, dtype="float64", twice=False)["value"]
+    options = question.calling() | {"dtype": "float64", "twice": False}
+    expected = harness.run(question.reference, question.example, **options)["value"]
     given = ", ".join(f"{name} = {_numbers(array)}" for name, array in question.example.items())
     if "value" not in example or example["value"].shape != expected.shape:
         return f"for {given} the answer is {_numbers(expected)}."
     if _close(check, example["value"], expected):
-        return f"right for {given}, but wrong for random inputs with several rows."
+        return f"right for {given}, but wrong for random inputs{' with several rows' if right.size > 1 else ''}."
     return f"for {given} the answer is {_numbers(expected)}, and yours is {_numbers(example['value'])}."
+
+
+def _out_of_memory(error: Mapping[str, Any]) -> bool:
+    return error["type"] == "MemoryError" or ("DefaultCPUAllocator" in error["message"] and "memory" in error["message"])
 
 
 def _error_sentence(question: Question, error: Mapping[str, Any]) -> str:
@@ -203,4 +250,6 @@ def _written(shape: tuple[int, ...]) -> str:
 
 
 def _numbers(array: np.ndarray) -> str:
+    if not np.ndim(array):
+        return f"{float(array):.4g}"
     return np.array2string(np.asarray(array), precision=4, separator=", ", suppress_small=True).replace("\n", "")

@@ -25,22 +25,26 @@ def run(
     *,
     dtype: str = "float32",
     twice: bool = True,
+    library: str = "torch",
 ) -> dict[str, Any]:
-    """Call `function` with one tensor for each entry of `inputs`, in order.
+    """Call `function` with one tensor or array for each entry of `inputs`, in order.
 
     Args:
         function: the student's.
         inputs: argument names and arrays.
         gradients: the names of the inputs to differentiate by. What is differentiated is a weighted sum of the answer,
             with weights from 1 to 2, because a plain sum would not notice numbers in the wrong place.
-        dtype: of the tensors.
+        dtype: of the tensors; arrays are float64 always.
         twice: whether to call once more, to see if the answer is the same.
+        library: "torch", or "numpy" for arrays (numbers where they have no dimension); then there are no gradients.
 
     Returns:
         plain data. If the function raised, `error`: what `describe` says, and `during`, "call" or "gradient". Otherwise
         `returned`, the type's name; `untouched`, whether the body is still empty; `repeatable`; and, where numbers were
         returned, `value` and `gradient of NAME`, float64 arrays; zeros where no gradient arrives.
     """
+    if library == "numpy":
+        return _run_on_arrays(function, inputs, twice)
     import torch
 
     def tensors(track: bool) -> tuple[dict, list]:
@@ -77,6 +81,24 @@ def run(
             return answer
     except (Exception, SystemExit) as error:
         return {"error": {**describe(error, function), "during": during}}
+
+
+def _run_on_arrays(function: Callable, inputs: Mapping[str, np.ndarray], twice: bool) -> dict[str, Any]:
+    def arrays() -> list[Any]:
+        return [np.array(a, dtype=np.float64) if np.ndim(a) else float(a) for a in inputs.values()]
+
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            result = function(*arrays())
+            answer: dict[str, Any] = {"returned": type(result).__name__}
+            answer["untouched"] = (result is None or result is ...) and is_stub(function)
+            value = plain(result)
+            if value is not None:
+                again = plain(function(*arrays())) if twice else value
+                answer |= {"value": value, "repeatable": again is not None and _same(again, value)}
+            return answer
+    except (Exception, SystemExit) as error:
+        return {"error": {**describe(error, function), "during": "call"}}
 
 
 def plain(value: Any) -> np.ndarray | None:

@@ -31,11 +31,11 @@ def assert_mistakes_are_named(question, monkeypatch, seeds=20):
     """Each mistake loses points on every seed, and what is said about it is its own sentence."""
     run, known = harness.run, {}
 
-    def remembering(function, inputs, gradients=(), *, dtype="float32", twice=True):
+    def remembering(function, inputs, gradients=(), *, dtype="float32", **options):
         """Every mistake is compared with every other: run each once."""
         key = function, id(inputs), gradients, dtype
         if key not in known:
-            known[key] = run(function, inputs, gradients, dtype=dtype)
+            known[key] = run(function, inputs, gradients, dtype=dtype, **options | {"twice": True})
         return known[key]
 
     monkeypatch.setattr(harness, "run", remembering)

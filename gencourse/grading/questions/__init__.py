@@ -14,11 +14,35 @@ import re
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 Inputs = Mapping[str, np.ndarray]
 """Argument names, in order, and their values."""
+
+
+@dataclass(frozen=True)
+class Measure:
+    """How an experiment is judged: a statistic of the answer, computed by the grader on data that it drew.
+
+    Attributes:
+        name: of the statistic, as in "NAME is 2.345 nats".
+        statistic: of all inputs, hidden ones too, and the answer: one number, the smaller the better. It must be proper:
+            no answer without the right idea may score well.
+        at_most: what earns the points. Measured: above what the reference reaches on all of many seeds, below what the
+            mistakes and all trivial answers reach.
+        shape: of the answer, given the inputs.
+        says: where to look if it is missed; a sentence.
+        unit: such as `" nats"`.
+    """
+
+    name: str
+    statistic: Callable[[Inputs, np.ndarray], float]
+    at_most: float
+    shape: Callable[[Inputs], tuple[int, ...]]
+    says: str
+    unit: str = ""
 
 
 @dataclass(frozen=True)
@@ -31,6 +55,9 @@ class Check:
         draw: makes the inputs.
         gradients: if there are any, these gradients of the answer are compared in place of the answer itself.
         rtol, atol: an answer is right within `atol + rtol * |right answer|`.
+        needs: another check, without which this one earns nothing: for properties that trivial answers have too.
+        measure: judges an experiment. The inputs whose names begin with "_" are for it alone, the function does not get them.
+        of: another check, whose inputs and answer are measured here again, against a stricter bound.
     """
 
     name: str
@@ -39,6 +66,13 @@ class Check:
     gradients: tuple[str, ...] = ()
     rtol: float = 1e-4
     atol: float = 1e-4
+    needs: str = ""
+    measure: Measure | None = None
+    of: str = ""
+
+    def given(self, inputs: Inputs) -> Inputs:
+        """What the student's function gets."""
+        return {name: array for name, array in inputs.items() if not name.startswith("_")} if self.measure else inputs
 
     @property
     def compares(self) -> tuple[str, ...]:
@@ -68,6 +102,8 @@ class Question:
         example: fixed inputs, small enough for one sentence.
         checks: in the order in which a student wants to know.
         mistakes: the wrong functions it can name.
+        seconds: for one call; None for the grader's own limit. An experiment trains something and says how long.
+        library: what the inputs are, "torch" tensors or "numpy" arrays.
     """
 
     id: str
@@ -78,6 +114,8 @@ class Question:
     example: Inputs
     checks: tuple[Check, ...]
     mistakes: tuple[Mistake, ...]
+    seconds: float | None = None
+    library: str = "torch"
 
     @property
     def points(self) -> int:
@@ -89,9 +127,15 @@ class Question:
         """The names of the function's arguments, in order."""
         return tuple(self.example)
 
+    def calling(self, check: Check | None = None) -> dict[str, Any]:
+        """How `harness.run` calls the function, beyond its defaults. A training is not repeated to see if it is the same."""
+        options: dict[str, Any] = {} if self.library == "torch" else {"library": self.library}
+        return options | ({"twice": False} if check is not None and check.measure else {})
+
     def draw(self, seed: int) -> dict[str, Inputs]:
         """The inputs of every check, by its name: a function of `seed` (0 or more, of any size), the question and the check."""
-        return {c.name: c.draw(np.random.default_rng([seed, zlib.crc32(f"{self.id} {c.name}".encode())])) for c in self.checks}
+        own = (check for check in self.checks if not check.of)
+        return {c.name: c.draw(np.random.default_rng([seed, zlib.crc32(f"{self.id} {c.name}".encode())])) for c in own}
 
 
 def exercises() -> list[str]:

@@ -1,0 +1,340 @@
+"""A conversation with a worker about one notebook: run its cells, ask its functions for answers, keep what went wrong.
+
+Whatever arrives from the worker may be a student's invention. It is taken apart here into numbers and short lines of text;
+nothing else goes further.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import json
+import re
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from gencourse.grading import handins, protocol
+from gencourse.grading.check import CheckResult, Result, assess
+from gencourse.grading.notebook import Cell
+from gencourse.grading.questions import Check, Inputs, Question
+from gencourse.grading.sandbox import DidNotStart, Stopped, Worker
+
+Record = dict[str, Any]
+
+_TRIES = 3
+_MOST_STARTS = 30
+_PAUSE = 0.5  # seconds before another try, then four times as long
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a submission may use: seconds in all, of which a cell or a call gets a sixth, and bytes of memory."""
+
+    seconds: float = 60.0
+    memory: int = 2 * 2**30
+
+    @property
+    def step(self) -> float:
+        """Seconds for one cell or one call."""
+        return self.seconds / 6
+
+
+class Conversation:
+    """Asks a worker for a notebook's answers; starts another where a student's code has ended one.
+
+    A cell that was stopped is left to its definitions in the next worker, and left out where these stop it too.
+    """
+
+    def __init__(
+        self,
+        cells: Sequence[Cell],
+        questions: Sequence[Question],
+        slot: int,
+        limits: Limits,
+        shut_in: bool,
+        trusted: bool = False,
+    ) -> None:
+        self._cells, self._slot, self._limits, self._shut_in, self._trusted = cells, slot, limits, shut_in, trusted
+        self._imports = sorted({question.library for question in questions})
+        self._seconds = limits.seconds + sum((q.seconds or 0.0) * len(q.checks) for q in questions)
+        self._worker: Worker | None = None
+        self._deadline: float | None = None
+        self._starts = 0
+        self._stopped: dict[int, Record] = {}  # the cells that were stopped, by number
+        self._left_out: set[int] = set()
+        self._given: dict[str, list[str]] = {}
+        self._oracle: Oracle | None = None
+        self.errors: list[Record] = []
+
+    def __enter__(self) -> Conversation:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._worker is not None:
+            self._worker.close()
+
+    def give(self, earlier: Sequence[Question], oracle: Oracle) -> None:
+        """From now on, in a new worker, these questions' functions are the reference's: `oracle` answers for them."""
+        if self._worker is not None:
+            self._worker.close()
+            self._worker = None
+        self._given = {question.function: list(question.arguments) for question in earlier}
+        self._oracle = oracle
+        oracle.allowed = set(self._given)
+
+    def answers(self, question: Question, inputs: Mapping[str, Inputs]) -> dict[str, dict[str, Any]]:
+        """What `assess` needs: the answers to all checks of a question and to its example."""
+        found: dict[str, dict[str, Any]] = {}
+        stops: list[dict[str, Any]] = []
+        for check in question.checks:
+            if check.of:
+                continue
+            if len(stops) > 1 or (stops and stops[0]["stopped"][0] == "timeout"):
+                found[check.name] = stops[-1]  # it would be the same again, and take as long
+                continue
+            found[check.name] = self._call(question, check, check.given(inputs[check.name]))
+            if "stopped" in found[check.name]:
+                stops.append(found[check.name])
+        plain = all("value" in answer for answer in found.values())
+        found["example"] = self._call(question, None, question.example) if plain and not question.seconds else {}
+        return found
+
+    def _call(self, question: Question, check: Check | None, inputs: Inputs) -> dict[str, Any]:
+        gradients = list(check.gradients) if check else []
+        request = {
+            "do": "call",
+            "function": question.function,
+            "inputs": {name: protocol.packed(array) for name, array in inputs.items()},
+            "gradients": gradients,
+            "options": question.calling(check),
+        }
+        step = max(self._limits.step, question.seconds or 0.0)
+        try:
+            worker = self._running()
+            asked = self._oracle if self._given else None
+            return _plain_answer(worker.request(request, min(step, self._left()), asked), gradients)
+        except Stopped as stopped:
+            self._worker = None
+            return {"stopped": (stopped.status, stopped.says)}
+        except protocol.ProtocolError:
+            return {"stopped": ("error", "something else than an answer arrived from your code.")}
+
+    def _running(self) -> Worker:
+        """A worker in which all cells have run."""
+        while self._worker is None:
+            if self._deadline is not None and self._left() <= 0:
+                raise Stopped("timeout", f"not tried: the {self._seconds:.3g} seconds of the whole notebook were over.")
+            if self._starts >= _MOST_STARTS:
+                raise Stopped("error", "not tried: your code has ended the process too often.")
+            self._worker = self._start()
+            if self._deadline is None:  # what the start takes is our time
+                self._deadline = time.monotonic() + self._seconds
+            self._run_cells(self._worker)
+        return self._worker
+
+    def _start(self) -> Worker:
+        self._starts += 1
+        for attempt in range(_TRIES):
+            with contextlib.suppress(DidNotStart) if attempt < _TRIES - 1 else contextlib.nullcontext():
+                return Worker(self._slot, self._imports, self._limits.memory, self._shut_in, self._trusted)
+            time.sleep(_PAUSE * 4**attempt)
+        raise AssertionError
+
+    def _run_cells(self, worker: Worker) -> None:
+        errors: list[Record] = []
+        for cell in self._cells:
+            if cell.number in self._left_out or not cell.source.strip():
+                continue
+            again = cell.number in self._stopped
+            request = {"do": "cell", "cell": cell.number, "source": cell.source, "only definitions": again}
+            try:
+                errors += _plain_errors(worker.request(request, min(self._limits.step, self._left())), cell.number)
+            except (Stopped, protocol.ProtocolError) as stopped:
+                if again:
+                    self._left_out.add(cell.number)
+                status = stopped.status if isinstance(stopped, Stopped) else "error"
+                self._stopped[cell.number] = {"cell": cell.number, "status": status, "message": str(stopped)}
+                worker.close()
+                self._worker = None
+                return
+        try:
+            if errors:
+                mended = worker.request({"do": "try again"}, min(self._limits.step, self._left())).get("mended")
+                errors = [e for e in errors if not isinstance(mended, list) or e["cell"] not in mended]
+        except (Stopped, protocol.ProtocolError):
+            worker.close()
+            self._worker = None
+            self._starts = _MOST_STARTS  # it would stop again
+        if self._given:
+            with contextlib.suppress(Stopped):  # the next request finds out
+                worker.request({"do": "replace", "given": self._given}, self._limits.step)
+            return
+        self.errors = sorted([*errors, *self._stopped.values()], key=lambda error: error["cell"])
+
+    def _left(self) -> float:
+        return self._seconds if self._deadline is None else self._deadline - time.monotonic()
+
+
+def reference_source(exercise: str) -> str:
+    """A cell, for a trusted worker only, that defines the functions of an exercise as the reference has them."""
+    return f"""
+from gencourse.grading import questions
+globals().update({{q.function: q.reference for q in questions.of_exercise({exercise!r})}})
+"""
+
+
+class Oracle:
+    """The reference's answers, for a student's function that builds on an earlier question's.
+
+    A student's code chooses what is asked, so the reference runs in a sandbox as well; none of the student's code is in it,
+    and it answers for earlier questions only.
+    """
+
+    def __init__(self, exercise: str, questions: Sequence[Question], slot: int, limits: Limits, shut_in: bool) -> None:
+        self._make = (slot, sorted({q.library for q in questions}), limits.memory, shut_in, True)
+        self._options = {question.function: question.calling() for question in questions}
+        self._cell = reference_source(exercise)
+        self._worker: Worker | None = None
+        self._seconds = limits.step
+        self.allowed: set[str] = set()
+
+    def __call__(self, asked: Mapping[str, Any]) -> dict[str, Any]:
+        """The answer to a worker's question, as a frame; empty if there is none."""
+        name, inputs, weights = asked.get("ask"), asked.get("inputs"), asked.get("weights")
+        if not isinstance(name, str) or name not in self.allowed or not isinstance(inputs, dict):
+            return {}
+        try:
+            plain = {str(key): protocol.packed(protocol.unpacked(value)) for key, value in inputs.items()}
+            request = {"do": "call", "function": name, "inputs": plain, "gradients": []}
+            request["options"] = self._options[name] | {"dtype": "float64", "twice": False}
+            if weights is not None:
+                request |= {"do": "pull back", "weights": protocol.packed(protocol.unpacked(weights))}
+            if self._worker is None:
+                self._worker = Worker(*self._make)
+                self._worker.request({"do": "cell", "cell": 0, "source": self._cell, "only definitions": False}, 60.0)
+            said = self._worker.request(request, self._seconds)
+        except protocol.ProtocolError:
+            return {}
+        except Stopped:
+            self._worker = None
+            return {}
+        return {key: value for key, value in said.items() if key == "value" or key.startswith("gradient of ")}
+
+    def close(self) -> None:
+        """End its worker."""
+        if self._worker is not None:
+            self._worker.close()
+            self._worker = None
+
+
+# --- what comes from the other side is data of a known form -----------------------------------------------------------
+
+
+def _plain_answer(answer: Mapping[str, Any], gradients: Sequence[str]) -> dict[str, Any]:
+    """The parts of an answer that `assess` reads, each of its type.
+
+    Raises:
+        ProtocolError: if it has another form.
+    """
+    if answer.get("absent") is True:
+        return {"absent": True}
+    if "not callable" in answer:
+        return {"not callable": _line(answer["not callable"])}
+    if "error" in answer:
+        return {"error": _plain_error(answer["error"])}
+    plain: dict[str, Any] = {"returned": _line(answer.get("returned")), "untouched": answer.get("untouched") is True}
+    if "value" in answer:
+        plain["value"] = protocol.unpacked(answer["value"]).astype(float)
+        plain["repeatable"] = answer.get("repeatable") is True
+        if plain["repeatable"]:
+            for key in (f"gradient of {name}" for name in gradients):
+                plain[key] = protocol.unpacked(answer.get(key)).astype(float)
+    return plain
+
+
+def _plain_error(error: Any) -> Record:
+    error = error if isinstance(error, dict) else {}
+    line = error.get("line")
+    return {
+        "type": _line(error.get("type")) or "Exception",
+        "message": _line(error.get("message")),
+        "line": line if type(line) is int and 0 < line < 10**6 else None,
+        "code": _line(error.get("code")),
+        "during": "gradient" if error.get("during") == "gradient" else "call",
+    }
+
+
+def _plain_errors(answer: Mapping[str, Any], cell: int) -> list[Record]:
+    """The first error of a cell, if there is one: enough to find it."""
+    errors = answer.get("errors")
+    if not isinstance(errors, list):
+        raise protocol.ProtocolError("not a list of errors")
+    return [{"cell": cell, "status": "error", **_plain_error(errors[0])}] if errors else []
+
+
+def _line(text: Any) -> str:
+    """One short line of text, the same at every run."""
+    text = text if isinstance(text, str) else ""
+    text = re.sub(r"\b0x[0-9a-f]{6,}\b", "0x...", text[:400])
+    return handins.printable(text)[:200]
+
+
+# --- judging ----------------------------------------------------------------------------------------------------------
+
+
+def judge(
+    question: Question,
+    inputs: Mapping[str, Inputs],
+    answers: Mapping[str, Mapping[str, Any]],
+    defined: Mapping[str, list[int]],
+    errors: Sequence[Record],
+) -> Record:
+    """How a question went, as data: what `assess` says, or why there is no function to judge.
+
+    Args:
+        question, inputs, answers: as for `assess`.
+        defined: the names of functions in the notebook, and the cells that define them.
+        errors: of cells.
+    """
+    first = answers[question.checks[0].name]
+    if first.get("absent"):
+        return _without_function(question, defined, errors)
+    if "not callable" in first:
+        kind = first["not callable"]
+        return refused(question, "wrong", f"{question.function} is not a function but of type {kind}; define it again.")
+    odd = ("error", "something else than an answer arrived from your code.")
+    usable = {name: {"stopped": odd} if {"absent", "not callable"} & a.keys() else a for name, a in answers.items()}
+    return _as_data(assess(question, inputs, usable))
+
+
+def refused(question: Question, status: str, says: str) -> Record:
+    """No points for any check, all for the same reason."""
+    parts = tuple(CheckResult(check.name, status, 0, check.points, says) for check in question.checks)
+    return _as_data(Result(question.id, status, 0, question.points, f"{question.id}: {says}", parts))
+
+
+def _without_function(question: Question, defined: Mapping[str, list[int]], errors: Sequence[Record]) -> Record:
+    name = question.function
+    where = defined.get(name, [])
+    for error in errors:
+        unparsed = error.get("type") in ("SyntaxError", "IndentationError", "TabError")
+        if error["cell"] in where or (not where and unparsed):
+            return refused(question, error["status"], f"{name} is not defined; {_cell_error(error)}")
+    near = difflib.get_close_matches(name, defined, n=1, cutoff=0.7)
+    hint = f'; there is "{near[0]}", so was it renamed?' if near else "."
+    return refused(question, "missing", f"there is no function {name}{hint}")
+
+
+def _cell_error(error: Record) -> str:
+    """What went wrong in a cell, in half a sentence."""
+    if "type" not in error:
+        return f"cell {error['cell']}: {error['message']}"
+    line = f", line {error['line']}" if error["line"] else ""
+    code = f" ({error['code']})" if error["code"] else ""
+    return f"cell {error['cell']}{line}{code} raised {error['type']}: {error['message'] or 'no message'}."
+
+
+def _as_data(result: Result) -> Record:
+    return json.loads(json.dumps(asdict(result)))

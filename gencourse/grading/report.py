@@ -1,0 +1,318 @@
+"""What grading gives: `grades.csv`, `feedback/STUDENT.html`, `results.json` and `gradescope/STUDENT.json`, `report.html`.
+
+All are functions of the records alone: no dates, no times, sorted, so that the same grading gives the same bytes. Names, cells
+and messages are students' text: it is escaped in HTML, and in the CSV it cannot become a formula.
+"""
+
+from __future__ import annotations
+
+import csv
+import html
+import io
+import statistics
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from gencourse import checkpoint
+from gencourse.grading import handins
+from gencourse.grading.questions import Question
+
+Record = dict[str, Any]
+
+COLUMNS = ("student", "file", "counts", "question", "check", "status", "points", "out of", "mistake", "says", "sandbox")
+SAID = {
+    "ok": "right",
+    "wrong": "not right",
+    "error": "raised an error",
+    "timeout": "took too long",
+    "memory": "needed too much memory",
+    "missing": "not attempted",
+    "grader_error": "not graded",
+}
+UNSAFE = "graded without a sandbox: a hostile hand-in may have written its marks itself."
+_STYLE = """
+body{font:16px/1.5 system-ui,sans-serif;max-width:46rem;margin:2rem auto;padding:0 1rem;color:#1c2430;background:#fff}
+h1{font-size:1.5rem}h2{font-size:1.1rem;margin:1.6rem 0 .3rem}table{border-collapse:collapse;width:100%}
+td,th{text-align:left;padding:.3rem .6rem .3rem 0;border-bottom:1px solid #d9dee6;vertical-align:top}
+td.n,th.n{text-align:right;white-space:nowrap}.ok{color:#176b3a}.no{color:#a3341f}.note{background:#f3f5f8;padding:.6rem .9rem}
+code{font:.9em ui-monospace,monospace;overflow-wrap:anywhere}svg{max-width:100%;height:auto}
+"""
+
+
+def write(records: Sequence[Record], questions: Sequence[Question], out: Path) -> None:
+    """Write all of it; each file is whole or not changed.
+
+    Raises:
+        OSError: in one sentence, if the disk is full or cannot be written.
+    """
+    students = by_student(records)
+    checkpoint.write_atomically(out / "grades.csv", grades(students).encode("utf-8-sig"))  # as spreadsheets expect it
+    results = {}
+    for hand_ins in students:
+        name = handins.file_name(hand_ins[0]["student"])
+        results[name] = gradescope(hand_ins[0])
+        checkpoint.write_atomically(out / "feedback" / f"{name}.html", feedback(hand_ins, questions).encode())
+        checkpoint.write_json(out / "gradescope" / f"{name}.json", results[name])
+    checkpoint.write_json(out / "results.json", {"exercise": questions[0].id.split(".")[0], "students": results})
+    checkpoint.write_atomically(out / "report.html", report(students, questions).encode())
+
+
+def summary(records: Sequence[Record], out: Path) -> list[str]:
+    """What the instructor reads in the terminal at the end."""
+    students = by_student(records)
+    blank = [hand_ins[0]["name"] for hand_ins in students if total(hand_ins[0]) is None]
+    where = f"marks in {out / 'grades.csv'}, the class in {out / 'report.html'}"
+    lines = [f"{len(records)} hand-ins of {len(students)} students; {where}"]
+    if blank:
+        lines.append(f"NOT GRADED, grade again: {', '.join(blank)}")
+    if any(not record["sandbox"] for record in records):
+        lines.append(f"Every mark here was {UNSAFE}")
+    return lines
+
+
+def by_student(records: Sequence[Record]) -> list[list[Record]]:
+    """The hand-ins of each student, the one that counts first: the best; one that is not graded yet, if there is any."""
+    found: dict[str, list[Record]] = defaultdict(list)
+    for record in records:
+        found[record["student"]].append(record)
+
+    def order(record: Record) -> tuple:
+        points = total(record)
+        return points is not None, -(points or 0), record["file"]
+
+    return [sorted(found[student], key=order) for student in sorted(found)]
+
+
+def total(record: Record) -> int | None:
+    """The points of a hand-in; None if any of it could not be graded."""
+    if any(part["status"] == "grader_error" for question in record["questions"] for part in question["checks"]):
+        return None
+    return sum(question["points"] for question in record["questions"])
+
+
+def out_of(record: Record) -> int:
+    """The points that there are."""
+    return sum(question["out_of"] for question in record["questions"])
+
+
+# --- grades.csv -------------------------------------------------------------------------------------------------------
+
+
+def grades(students: Sequence[Sequence[Record]]) -> str:
+    """The table as CSV: for each hand-in a row `total`, then a row for each check."""
+    written = io.StringIO()
+    table = csv.writer(written, lineterminator="\n")
+    table.writerow(COLUMNS)
+    for hand_ins in students:
+        for i, record in enumerate(hand_ins):
+            about = [safe(record["name"]), safe(record["file"]), "no" if i else "yes"]
+            shut_in = "bubblewrap" if record["sandbox"] else "NONE"
+            points = total(record)
+            status = "grader_error" if points is None else "graded"
+            table.writerow([*about, "total", "", status, _blank(points), out_of(record), "", safe(record["says"]), shut_in])
+            for question in record["questions"]:
+                for part in question["checks"]:
+                    given = None if part["status"] == "grader_error" else part["points"]
+                    row = [question["id"], part["name"], part["status"], _blank(given), part["out_of"], part["mistake"]]
+                    table.writerow([*about, *row, safe(part["says"]), shut_in])
+    return written.getvalue()
+
+
+def safe(text: str) -> str:
+    """Text that no spreadsheet takes for a formula."""
+    text = handins.printable(text, 1000)
+    return f"'{text}" if text.lstrip(" '\"")[:1] in ("=", "+", "-", "@", "\t", "\r", "|", "%") else text
+
+
+def _blank(points: int | None) -> str:
+    return "" if points is None else str(points)
+
+
+# --- feedback, one page a student -------------------------------------------------------------------------------------
+
+
+def feedback(hand_ins: Sequence[Record], questions: Sequence[Question]) -> str:
+    """The page for a student: what was right, and the sentence that helps where it was not."""
+    record = hand_ins[0]
+    points = total(record)
+    lines = [f"<p><b>{'Not graded yet' if points is None else points} of {out_of(record)} points</b></p>"]
+    if len(hand_ins) > 1:
+        others = ", ".join(f"{_escaped(r['file'])} ({_blank(total(r)) or 'not graded'})" for r in hand_ins[1:])
+        lines.append(f"<p class=note>You handed in more than once. {_escaped(record['file'])} counts; the others: {others}.</p>")
+    if not record["sandbox"]:
+        lines.append(f"<p class=note>This was {UNSAFE}</p>")
+    if record["says"]:
+        lines.append(f"<p class=note>{_escaped(record['file'])}: {_escaped(record['says'])}</p>")
+    else:
+        for question, result in zip(questions, record["questions"], strict=True):
+            lines += _about(question, result)
+        troubles = [f"<li>{_cell(error)}</li>" for error in record["cells"]]
+        if troubles:
+            lines += ["<h2>While your notebook ran from top to bottom</h2>", "<ul>", *troubles, "</ul>"]
+        lines += [f"<p class=note>{_escaped(note)}</p>" for note in record["notes"]]
+    return _page(f"Exercise {questions[0].id.split('.')[0].zfill(2)}: {record['name']}", lines)
+
+
+def _about(question: Question, result: Record) -> list[str]:
+    given = "" if result["status"] == "grader_error" else f"{result['points']} of "
+    lines = [f"<h2>{question.id} {_escaped(question.title)}: {given}{result['out_of']} points</h2>"]
+    parts = result["checks"]
+    if len({(part["status"], part["says"]) for part in parts}) == 1 and parts[0]["says"]:
+        lines.append(f'<p class="no">{_escaped(_sentence(parts[0]["says"]))}</p>')
+    else:
+        lines.append("<table>")
+        for part in parts:
+            right = part["status"] == "ok"
+            said = "right" if right else _sentence(part["says"])
+            mark = "✓" if right else "✗"
+            lines.append(
+                f'<tr><td class="{"ok" if right else "no"}">{mark}</td><td>{_escaped(part["name"])}</td>'
+                f"<td class=n>{part['points']} of {part['out_of']}</td><td>{_escaped(said)}</td></tr>"
+            )
+        lines.append("</table>")
+    return lines + [f"<p class=note>{_escaped(note)}</p>" for note in result.get("notes", ())]
+
+
+def _cell(error: Record) -> str:
+    if "type" not in error:
+        return f"Cell {error['cell']}: {_escaped(error['message'])}"
+    line = f", line {error['line']}" if error["line"] else ""
+    code = f" (<code>{_escaped(error['code'])}</code>)" if error["code"] else ""
+    return f"Cell {error['cell']}{line}{code}: {_escaped(error['type'])}: {_escaped(error['message'])}"
+
+
+# --- results.json -----------------------------------------------------------------------------------------------------
+
+
+def gradescope(record: Record) -> Record:
+    """A hand-in's results in the format that Gradescope reads."""
+    tests = []
+    for question in record["questions"]:
+        for part in question["checks"]:
+            test = {"name": f"{question['id']} {part['name']}", "max_score": part["out_of"], "visibility": "visible"}
+            if part["status"] != "grader_error":
+                test |= {"score": part["points"], "status": "passed" if part["status"] == "ok" else "failed"}
+            tests.append({**test, "output": _sentence(part["says"] or "right."), "output_format": "text"})
+    says = record["says"] or " ".join(record["notes"])
+    says += "" if record["sandbox"] else f" Note: {UNSAFE}"
+    result: Record = {"output": says.strip(), "output_format": "text", "tests": tests}
+    points = total(record)
+    return result if points is None else {"score": points, **result}
+
+
+# --- the class ---------------------------------------------------------------------------------------------------------
+
+
+def report(students: Sequence[Sequence[Record]], questions: Sequence[Question]) -> str:
+    """The page for the instructor: how the class did, what was most missed, what to look at by hand."""
+    counting = [hand_ins[0] for hand_ins in students]
+    scores = [points for record in counting if (points := total(record)) is not None]
+    most = sum(question.points for question in questions)
+    lines = []
+    if any(not record["sandbox"] for record in counting):
+        lines.append(f"<p class=note>Some or all hand-ins were {UNSAFE}</p>")
+    count = f"{len(students)} students, {sum(map(len, students))} hand-ins, {len(scores)} students with marks"
+    middle = f"; mean {statistics.mean(scores):.1f}, median {statistics.median(scores):g} of {most}" if scores else ""
+    lines.append(f"<p>{count}{middle}.</p>")
+    lines += ["<h2>Points</h2>", _histogram(scores, most), "<h2>Questions, the most missed first</h2>", "<table>"]
+    lines.append("<tr><th>Question</th><th class=n>full points</th><th class=n>mean</th><th></th><th>most frequent</th></tr>")
+    lines += [row for _, row in sorted(_missed(question, i, counting) for i, question in enumerate(questions))]
+    lines += ["</table>", "<h2>The commonest named mistakes</h2>", *_mistakes(counting)]
+    lines += ["<h2>To look at</h2>", *_attention(students)]
+    return _page(f"Exercise {questions[0].id.split('.')[0].zfill(2)}: the class", lines)
+
+
+def _histogram(scores: Sequence[int], most: int) -> str:
+    count = Counter(scores)
+    width, height, high = 640, 160, max([*count.values(), 1])
+    step = width / (most + 1)
+    bars = []
+    for points in range(most + 1):
+        tall = 120 * count[points] / high
+        x = points * step
+        bars.append(f'<rect x="{x + 1:.1f}" y="{130 - tall:.1f}" width="{step - 2:.1f}" height="{tall:.1f}" fill="#3b6ea5"/>')
+        if count[points]:
+            bars.append(f'<text x="{x + step / 2:.1f}" y="{126 - tall:.1f}" text-anchor="middle">{count[points]}</text>')
+        if most <= 30 or points % 5 == 0:
+            bars.append(f'<text x="{x + step / 2:.1f}" y="146" text-anchor="middle">{points}</text>')
+    said = ", ".join(f"{count[p]} with {p}" for p in sorted(count)) or "none"
+    return (
+        f'<svg viewBox="0 -6 {width} {height}" role="img" font-size="11" fill="#1c2430" xmlns="http://www.w3.org/2000/svg">'
+        f"<title>Number of students by points: {said}.</title>{''.join(bars)}"
+        f'<path d="M0 130H{width}" stroke="#1c2430"/></svg>'
+    )
+
+
+def _missed(question: Question, place: int, counting: Sequence[Record]) -> tuple[tuple, str]:
+    results = [record["questions"][place] for record in counting if record["questions"][place]["status"] != "grader_error"]
+    n = len(results)
+    full = sum(result["points"] == result["out_of"] for result in results)
+    mean = sum(result["points"] for result in results) / n if n else 0.0
+    bar = 100 * mean / question.points
+    why = Counter(result["status"] for result in results if result["status"] != "ok")
+    common = ", ".join(f"{SAID[status]} ({k})" for status, k in sorted(why.items(), key=lambda item: (-item[1], item[0]))[:3])
+    row = (
+        f"<tr><td>{question.id} {_escaped(question.title)}</td><td class=n>{full} of {n}</td>"
+        f"<td class=n>{mean:.1f} of {question.points}</td>"
+        f'<td><svg viewBox="0 0 100 12" width="100" height="12" role="img"><title>{bar:.0f} % of the points</title>'
+        f'<rect width="100" height="12" fill="#e6eaf0"/><rect width="{bar:.1f}" height="12" fill="#3b6ea5"/></svg></td>'
+        f"<td>{common or '-'}</td></tr>"
+    )
+    return (bar, place), row
+
+
+def _mistakes(counting: Sequence[Record]) -> list[str]:
+    named: dict[tuple[str, str], set[str]] = defaultdict(set)
+    says: dict[tuple[str, str], str] = {}
+    for record in counting:
+        for question in record["questions"]:
+            for part in question["checks"]:
+                if part["mistake"]:
+                    named[question["id"], part["mistake"]].add(record["student"])
+                    says[question["id"], part["mistake"]] = part["says"]
+    if not named:
+        return ["<p>None was recognised.</p>"]
+    ordered = sorted(named, key=lambda key: (-len(named[key]), key))[:12]
+    rows = [
+        f"<tr><td class=n>{len(named[id, name])}</td><td>{id} {_escaped(name)}</td>"
+        f"<td>{_escaped(_sentence(says[id, name]))}</td></tr>"
+        for id, name in ordered
+    ]
+    return ["<table><tr><th class=n>students</th><th>mistake</th><th>what they read</th></tr>", *rows, "</table>"]
+
+
+def _attention(students: Sequence[Sequence[Record]]) -> list[str]:
+    lines = []
+    for hand_ins in students:
+        name = f"<b>{_escaped(hand_ins[0]['name'])}</b>"
+        for record in hand_ins:
+            if total(record) is None or record["says"]:
+                says = record["says"] or "parts could not be graded; grade again."
+                lines.append(f"<li>{name}: {_escaped(record['file'])}: {_escaped(says)}</li>")
+            stopped = sorted({str(e["cell"]) for e in record["cells"] if "type" not in e}, key=int)
+            if stopped:
+                lines.append(f"<li>{name}: {_escaped(record['file'])}: cell {', '.join(stopped)} had to be stopped</li>")
+        if len(hand_ins) > 1:
+            lines.append(f"<li>{name}: {len(hand_ins)} hand-ins; {_escaped(hand_ins[0]['file'])} counts</li>")
+    return ["<ul>", *lines, "</ul>"] if lines else ["<p>Nothing.</p>"]
+
+
+def _page(title: str, lines: Sequence[str]) -> str:
+    head = f"<meta charset=utf-8><meta name=viewport content='width=device-width'><title>{_escaped(title)}</title>"
+    policy = "<meta http-equiv=Content-Security-Policy content=\"default-src 'none'; style-src 'unsafe-inline'\">"
+    body = "\n".join([f"<h1>{_escaped(title)}</h1>", *lines])
+    return (
+        f"<!doctype html>\n<html lang=en>\n<head>{head}{policy}<style>{_STYLE}</style></head>\n<body>\n{body}\n</body>\n</html>\n"
+    )
+
+
+def _sentence(text: str) -> str:
+    """With a capital, unless it begins with the name of a function."""
+    name = " is not defined" in text or " is not a function" in text
+    return text if name else text[:1].upper() + text[1:]
+
+
+def _escaped(text: object) -> str:
+    return html.escape(str(text))

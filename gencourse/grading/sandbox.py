@@ -1,0 +1,328 @@
+"""The place where a student's code runs: one fresh process for each submission, shut in by bubblewrap.
+
+In it there is the interpreter, its packages and `worker.py`, all read-only; a small `/tmp`; no network; no other process;
+no file of the grader's, no submission, no solution. What holds it:
+
+- namespaces of its own for processes, network, mounts, IPC and host name; no user namespaces inside;
+- no capability, no new privileges; started by root, a user of its own for each worker, so that no limit is shared;
+- limits on memory, processor time, file sizes, descriptors and threads; no second process can be started at all, so that
+  the limit on a process is the limit on the submission;
+- a filter on system calls (`worker.py`), on x86-64 and ARM processors; elsewhere the other limits remain, and a
+  submission's memory is limited for each of its processes.
+
+Started by an ordinary user, the worker runs under that user in a user namespace, where kernels before 5.14 count its
+processes together with the user's others; all else holds. `Process` is the same worker without bubblewrap: it can read
+what its user can read.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import json
+import os
+import select
+import shutil
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from gencourse.grading import protocol
+
+HERE = Path(__file__).parent
+BESIDE_THE_STUDENT = ("worker.py", "harness.py", "protocol.py")
+INSTALL = "sudo apt-get install bubblewrap"
+_TEMPORARY = 64 * 2**20  # bytes in /tmp
+_START = 120.0  # seconds to start and import torch on a loaded machine; no student's code runs before it is done
+_TEARDOWN = 30.0
+_FIRST_USER = 0x70000000  # far above the users of a machine
+_ENVIRONMENT = {
+    "HOME": "/tmp",
+    "TMPDIR": "/tmp",
+    "USER": "student",
+    "LOGNAME": "student",
+    "PATH": "/usr/bin:/bin",
+    "LANG": "C.UTF-8",
+    "PYTHONHASHSEED": "0",
+    "PYTHONDONTWRITEBYTECODE": "1",
+    "MPLBACKEND": "agg",
+    **dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1"),
+}
+
+
+class DidNotStart(Exception):
+    """The sandbox failed before any student's code ran: no fault of the student's."""
+
+
+class Stopped(Exception):
+    """A student's code was stopped, or stopped by itself: `status` is timeout, memory or error; the text is a sentence."""
+
+    def __init__(self, status: str, says: str) -> None:
+        super().__init__(says)
+        self.status, self.says = status, says
+
+
+def problem() -> str:
+    """Why there is no sandbox on this machine, in one sentence that says what to do; "" if there is."""
+    if sys.platform != "linux":
+        return "students' code is run in bubblewrap, which needs Linux; grade in a Linux container or virtual machine."
+    if shutil.which("bwrap") is None:
+        return f"students' code is run in bubblewrap, which is not installed; install it: {INSTALL}"
+    tried = subprocess.run(
+        [*_bubblewrap(), "--", "/usr/bin/env", "true"], capture_output=True, text=True, env={}, stdin=subprocess.DEVNULL
+    )
+    if tried.returncode == 0:
+        return ""
+    said = (tried.stderr.strip().splitlines() or ["it ended without a word"])[-1]
+    return f"bubblewrap (version 0.8 or newer: {INSTALL}) does not work on this machine ({said}); grading as root may help."
+
+
+def worker_user(slot: int) -> int:
+    """The user that a worker of this grader runs under, where root grades: shared with no other worker of the machine."""
+    return _FIRST_USER + os.getpid() % 2**20 * 512 + slot % 512
+
+
+class Worker:
+    """One sandboxed process. `request` talks to it; `close` ends it and waits until nothing of it is left.
+
+    Args:
+        slot: which of the workers that run at the same time this is, from 0 on.
+        imports: the packages that are loaded before the student's code.
+        memory: bytes of private memory.
+        sandbox: False for a process without bubblewrap.
+        trusted: for the course's own code instead of a student's, which then may import the course.
+
+    Raises:
+        DidNotStart: if it did not start.
+    """
+
+    def __init__(self, slot: int, imports: Iterable[str], memory: int, sandbox: bool = True, trusted: bool = False) -> None:
+        uid = worker_user(slot) if _is_root() and (sandbox or _readable_by_all()) else None
+        mine, theirs = socket.socketpair()
+        self._connection = mine
+        self._requests = 0
+        self._init: int | None = None  # the sandbox's first process
+        self._status_end, status_end = os.pipe()
+        packages = _packages(sandbox)
+        command = [*_bubblewrap(status_end, packages, trusted), "--", _interpreter()] if sandbox else [sys.executable]
+        script = "/worker/worker.py" if sandbox else str(HERE / "worker.py")
+        try:
+            self._process = subprocess.Popen(
+                [*command, "-S", "-s", "-P", script, str(theirs.fileno())],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                env=_ENVIRONMENT,
+                cwd="/",
+                pass_fds=(theirs.fileno(), status_end),
+                start_new_session=True,
+            )
+        except OSError as error:
+            mine.close()
+            os.close(self._status_end)
+            raise DidNotStart(str(error)) from None
+        finally:
+            theirs.close()
+            os.close(status_end)
+        limits = {
+            "DATA": memory,
+            "AS": max(12 * 2**30, 2 * memory),  # torch maps its libraries; what it maps is not what it uses
+            "FSIZE": _TEMPORARY,
+            "NOFILE": 256,
+            "CORE": 0,
+            "MEMLOCK": 2**16,
+            **({"NPROC": 64} if uid is not None else {}),
+        }
+        inside = [f"/packages/{i}" for i, _ in enumerate(packages)] if sandbox else list(packages)
+        inside += [("/course" if sandbox else str(HERE.parents[1]))] if trusted else []
+        setup = {"uid": uid, "limits": limits, "packages": inside, "imports": list(imports), "trusted": trusted}
+        deadline = time.monotonic() + _START
+        try:
+            if sandbox:
+                self._init = self._first_process(deadline)
+            frame = json.dumps(setup).encode()
+            self._connection.settimeout(_START)
+            self._connection.sendall(struct.pack(">I", len(frame)) + frame)
+            if not protocol.receive(self._connection, deadline).get("ready"):
+                raise protocol.ProtocolError
+        except (OSError, EOFError, TimeoutError, protocol.ProtocolError) as error:
+            said = self._end()
+            raise DidNotStart(said or f"{type(error).__name__}: {error}") from None
+        except BaseException:
+            self._end()
+            raise
+
+    def request(
+        self, message: Mapping[str, Any], seconds: float, asked: Callable[[dict[str, Any]], dict[str, Any]] | None = None
+    ) -> dict[str, Any]:
+        """The worker's answer to one request. Before it answers it may ask in its turn, and `asked` answers.
+
+        Raises:
+            Stopped: if there is none within `seconds`, or what came is no answer. The worker is closed then.
+        """
+        self._requests += 1
+        deadline = time.monotonic() + max(seconds, 0.05)
+        try:
+            protocol.send(self._connection, {**message, "id": self._requests}, deadline)
+            answer = protocol.receive(self._connection, deadline)
+            while asked is not None and "ask" in answer:
+                protocol.send(self._connection, asked(answer), deadline)
+                answer = protocol.receive(self._connection, deadline)
+        except TimeoutError:
+            self._end()
+            raise Stopped("timeout", f"stopped after {seconds:.3g} seconds; is there a loop that does not end?") from None
+        except (EOFError, ConnectionError):
+            raise self._ended() from None
+        except protocol.ProtocolError:
+            answer = {}
+        if answer.get("id") != self._requests:
+            self._end()
+            raise Stopped("error", "something else than an answer arrived from your code.")
+        return answer
+
+    def close(self) -> None:
+        """End it, and wait until nothing of it is left."""
+        self._end()
+
+    def __enter__(self) -> Worker:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _first_process(self, deadline: float) -> int:
+        """A handle on the first process inside, from bubblewrap's own report; the kernel ends all others with it."""
+        said = b""
+        while b"\n" not in said:  # it arrives in pieces
+            ready, _, _ = select.select([self._status_end], [], [], max(0, deadline - time.monotonic()))
+            part = os.read(self._status_end, 4096) if ready else b""
+            if not part:
+                raise EOFError
+            said += part
+        return os.pidfd_open(json.loads(said.splitlines()[0])["child-pid"])
+
+    def _ended(self) -> Stopped:
+        """It has closed the connection: why?"""
+        try:
+            code = self._process.wait(timeout=2)
+        except subprocess.TimeoutExpired:
+            self._end()
+            return Stopped("error", "your code closed the connection over which it is asked for answers.")
+        self._end()
+        number = code - 128 if code > 128 else -code if code < 0 else 0
+        if number == signal.SIGKILL:
+            return Stopped("memory", "the process was killed; does it need too much memory?")
+        if number:
+            try:
+                name = (signal.strsignal(number) or "").lower() or f"signal {number}"
+            except ValueError:
+                name = f"signal {number}"
+            return Stopped("error", f"your code ended the process ({name}).")
+        return Stopped("error", f"your code ended the process (exit code {code}).")
+
+    def _end(self) -> str:
+        """Kill, wait for the teardown, close all descriptors; what bubblewrap said on standard error."""
+        if self._status_end < 0:
+            return ""
+        if self._init is not None:
+            _kill_and_wait(self._init)
+            os.close(self._init)
+        if self._process.poll() is None:
+            if self._init is None:
+                self._process.kill()
+            try:
+                self._process.wait(timeout=_TEARDOWN)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+        self._connection.close()
+        os.close(self._status_end)
+        self._status_end = -1
+        said = b""
+        if self._process.stderr is not None:
+            os.set_blocking(self._process.stderr.fileno(), False)
+            said = self._process.stderr.read(4000) or b""
+            self._process.stderr.close()
+        return said.decode(errors="replace").strip().splitlines()[-1] if said.strip() else ""
+
+
+def _kill_and_wait(init: int) -> None:
+    try:
+        signal.pidfd_send_signal(init, signal.SIGKILL)
+    except ProcessLookupError:
+        return
+    waiting = select.poll()
+    waiting.register(init, select.POLLIN)
+    waiting.poll(_TEARDOWN * 1000)  # readable when it has gone, and with it every process of its namespace
+
+
+def _bubblewrap(status: int | None = None, packages: list[str] | None = None, trusted: bool = False) -> list[str]:
+    """The command line, up to the program to run."""
+    command = ["bwrap", "--unshare-pid", "--unshare-net", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try"]
+    command += ["--die-with-parent", "--new-session", "--hostname", "worker"]
+    if _is_root():
+        command += ["--cap-drop", "ALL", "--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID"]  # given up in the worker
+    else:
+        command += ["--unshare-user", "--disable-userns"]
+    command += ["--ro-bind", "/usr", "/usr"]
+    for name in ("bin", "lib", "lib64", "lib32", "sbin"):
+        path = Path("/") / name
+        if path.is_symlink():
+            command += ["--symlink", os.readlink(path), str(path)]
+        elif path.is_dir():
+            command += ["--ro-bind", str(path), str(path)]
+    for folder in ("/etc", "/dev", "/packages", "/worker"):  # bubblewrap would make them for its own user alone
+        command += ["--perms", "0755", "--dir", folder]
+    for path in map(Path, ("/etc/ld.so.cache", "/etc/alternatives")):
+        if path.exists():
+            command += ["--ro-bind", str(path), str(path)]
+    for device in ("null", "zero", "urandom", "random"):
+        command += ["--dev-bind", f"/dev/{device}", f"/dev/{device}"]
+    command += ["--proc", "/proc", "--perms", "1777", "--size", str(_TEMPORARY), "--tmpfs", "/tmp", "--chdir", "/tmp"]
+    if packages is not None:
+        home = Path(_interpreter()).parents[1]
+        if not home.is_relative_to("/usr"):
+            for above in reversed(home.parents[:-1]):
+                command += ["--perms", "0755", "--dir", str(above)]
+            command += ["--ro-bind", str(home), str(home)]
+        for i, folder in enumerate(packages):
+            command += ["--ro-bind", folder, f"/packages/{i}"]
+            if (Path(folder) / "gencourse").is_dir():
+                command += ["--tmpfs", f"/packages/{i}/gencourse", "--remount-ro", f"/packages/{i}/gencourse"]
+        for name in BESIDE_THE_STUDENT:
+            command += ["--ro-bind", str(HERE / name), f"/worker/{name}"]
+        if trusted:
+            command += ["--perms", "0755", "--dir", "/course", "--ro-bind", str(HERE.parent), "/course/gencourse"]
+    if status is not None:
+        command += ["--json-status-fd", str(status)]
+    return [*command, "--remount-ro", "/"]
+
+
+@functools.cache
+def _packages(sandbox: bool) -> list[str]:
+    """The folders that hold what students may import."""
+    specs = (importlib.util.find_spec(name) for name in ("numpy", "torch", "matplotlib", "scipy", "sklearn"))
+    found = (Path(place).resolve().parent for spec in specs if spec for place in spec.submodule_search_locations or ())
+    return list(dict.fromkeys(str(path) for path in found))
+
+
+def _interpreter() -> str:
+    """The interpreter itself, not a virtual environment's link to it."""
+    return os.path.realpath(sys.executable)
+
+
+def _is_root() -> bool:
+    return os.geteuid() == 0
+
+
+@functools.cache
+def _readable_by_all() -> bool:
+    """Whether another user could run the interpreter where it is."""
+    places = [Path(_interpreter()), Path(os.__file__).resolve().parent, *map(Path, _packages(False))]
+    return all(p.stat().st_mode & 0o005 == 0o005 for place in places for p in (place, *place.parents))

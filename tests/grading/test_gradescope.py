@@ -1,0 +1,54 @@
+"""The archive: complete, private, and it grades, in a folder that looks like the service's container."""
+
+import json
+import os
+import re
+import shutil
+import stat
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from gencourse.grading import gradescope
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_the_same_archive_from_the_same_sources_and_its_limits_said(tmp_path):
+    secret = b"0123456789abcdef"
+    one, two = (gradescope.archive("09", tmp_path / name, secret).read_bytes() for name in ("a.zip", "b.zip"))
+    assert one == two
+    with zipfile.ZipFile(tmp_path / "a.zip") as zipped:
+        names = set(zipped.namelist())
+        modes = {info.filename: stat.S_IMODE(info.external_attr >> 16) for info in zipped.infolist()}
+        assert {"README.txt", "setup.sh", "run_autograder", "secret", "gencourse/grading/worker.py"} <= names
+        assert not [name for name in names if "solution" in name or "__pycache__" in name]
+        assert (modes["setup.sh"], modes["run_autograder"], modes["secret"]) == (0o755, 0o755, 0o600)
+        readme = " ".join(zipped.read("README.txt").decode().split())
+        assert "What is weaker than `gencourse grade`" in readme
+        for name in ("setup.sh", "run_autograder"):
+            subprocess.run(["bash", "-n"], input=zipped.read(name), check=True)
+    with pytest.raises(ValueError, match="no exercise '77'"):
+        gradescope.archive("77", tmp_path / "c.zip")
+
+
+def test_it_grades_what_is_handed_in(tmp_path):
+    """The archive is unpacked where the service would; its own copy of the package does the grading."""
+    base = tmp_path / "autograder"
+    for name in ("source", "submission", "results"):
+        (base / name).mkdir(parents=True)
+    with zipfile.ZipFile(gradescope.archive("09", tmp_path / "a.zip")) as zipped:
+        zipped.extractall(base / "source")
+    shutil.copy(next((ROOT / "solutions").glob("09-*.ipynb")), base / "submission" / "work.ipynb")
+    (base / "submission_metadata.json").write_text(json.dumps({"users": [{"email": "ada@example.org", "id": 1}]}))
+    script = f"from pathlib import Path; from gencourse.grading import gradescope as g; g.main('09', Path({str(base)!r}))"
+    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(base / "source"), "OMP_NUM_THREADS": "1"}
+    subprocess.run([sys.executable, "-c", script], env=environment, cwd="/", check=True)
+    result = json.loads((base / "results" / "results.json").read_text())
+    assert result["score"] == 15
+    assert sum(test["max_score"] for test in result["tests"]) == 15
+    assert {test["status"] for test in result["tests"]} == {"passed"}
+    assert not re.search(r"sandbox|NONE", json.dumps(result))

@@ -1,0 +1,142 @@
+"""What is written about a class: escaped, complete, whole or not at all."""
+
+import csv
+import io
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import toy_exercise
+
+from gencourse.grading import report
+from gencourse.grading.conversation import refused
+
+ROOT = Path(__file__).parents[2]
+EVERY = toy_exercise.QUESTIONS
+
+
+def result(question, points, says="", mistake="", status=None):
+    left = points
+    parts = []
+    for check in question.checks:
+        given = min(left, check.points)
+        left -= given
+        ok = given == check.points
+        parts.append({"name": check.name, "status": status or ("ok" if ok else "wrong"), "points": given, "out_of": check.points})
+        parts[-1] |= {"says": "" if ok else says, "mistake": "" if ok else mistake}
+    first = next((part["status"] for part in parts if part["status"] != "ok"), "ok")
+    return {"id": question.id, "status": first, "points": points, "out_of": question.points, "sentence": "", "checks": parts}
+
+
+def record(student, points, file=None, **other):
+    made = {
+        "student": student.casefold(),
+        "name": student,
+        "file": file or f"{student}.ipynb",
+        "says": "",
+        "cells": [],
+        "notes": [],
+    }
+    results = [result(q, n, "p and q have changed places.", "swapped") for q, n in zip(EVERY, points, strict=True)]
+    return {**made, "sandbox": True, "questions": results, **other}
+
+
+def rows(records):
+    return list(csv.DictReader(io.StringIO(report.grades(report.by_student(records)), newline="")))
+
+
+@pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@SUM(A1)", " =1", "'=1", '"=1', "|calc", "%0A=1"])
+def test_no_text_becomes_a_formula(text):
+    (row,) = (row for row in rows([record(text, (3, 2))]) if row["question"] == "total")
+    assert row["student"] == "'" + text
+    assert report.safe("ada = bo") == "ada = bo"
+    assert report.safe("\t=1\r\n=2") == "?=1??=2"
+
+
+def test_points_add_up_and_every_check_has_its_row():
+    table = rows([record("bo", (2, 0)), record("ada", (3, 2))])
+    assert [(r["student"], r["question"], r["check"], r["status"], r["points"]) for r in table] == [
+        ("ada", "total", "", "graded", "5"),
+        ("ada", "90.1", "values", "ok", "2"),
+        ("ada", "90.1", "zero at p = q", "ok", "1"),
+        ("ada", "90.2", "values", "ok", "2"),
+        ("bo", "total", "", "graded", "2"),
+        ("bo", "90.1", "values", "ok", "2"),
+        ("bo", "90.1", "zero at p = q", "wrong", "0"),
+        ("bo", "90.2", "values", "wrong", "0"),
+    ]
+    assert {r["out of"] for r in table if r["question"] == "total"} == {"5"}
+
+
+def test_of_two_hand_ins_the_better_counts_unless_one_is_not_graded():
+    two = [record("ada", (0, 2), "a.ipynb"), record("Ada", (3, 2), "b.ipynb")]
+    assert [(r["file"], r["counts"]) for r in rows(two) if r["question"] == "total"] == [("b.ipynb", "yes"), ("a.ipynb", "no")]
+    failed = record("ada", (0, 0), "c.ipynb", questions=[refused(q, "grader_error", "not graded") for q in EVERY])
+    first = report.by_student([*two, failed])[0][0]
+    assert report.total(first) is None
+    assert "Not graded yet" in report.feedback([failed], EVERY)
+
+
+def test_gradescopes_format():
+    said = report.gradescope(record("ada", (2, 2)))
+    assert said["score"] == 4
+    assert sum(test["max_score"] for test in said["tests"]) == 5
+    assert [test["status"] for test in said["tests"]] == ["passed", "failed", "passed"]
+    assert {test["output_format"] for test in said["tests"]} == {"text"}
+    json.dumps(said)
+
+
+def test_the_class_page_counts(tmp_path):
+    students = [record("ada", (3, 2)), record("bo", (0, 2)), record("cem", (0, 0)), record("dee", (0, 2))]
+    page = report.report(report.by_student(students), EVERY)
+    assert "4 students, 4 hand-ins, 4 students with marks; mean 2.2, median 2 of 5." in page
+    assert "<title>Number of students by points: 1 with 0, 2 with 2, 1 with 5.</title>" in page
+    assert page.index("90.1 The KL") < page.index("90.2 The mean of squares")  # the most missed first
+    assert "<td class=n>1 of 4</td>" in page
+    assert "<td class=n>3</td><td>90.1 swapped</td><td>P and q have changed places.</td>" in page
+    assert report.report(
+        report.by_student([record("x", (0, 0), questions=[refused(q, "grader_error", "") for q in EVERY])]), EVERY
+    )
+
+
+def test_what_students_write_is_text_in_every_page(tmp_path):
+    evil = "<script>alert(1)</script>\"'&"
+    cell = {"cell": 3, "status": "error", "type": evil, "message": evil, "line": 1, "code": evil}
+    one = record(evil, (0, 0), f"{evil}.ipynb", cells=[cell], notes=[evil])
+    one["questions"][0]["checks"][0]["says"] = evil
+    report.write([one, record(evil, (0, 0), "2.ipynb", says=evil)], EVERY, tmp_path)
+    pages = list(tmp_path.rglob("*.html"))
+    assert len(pages) == 2
+    for page in pages:
+        text = page.read_text()
+        assert "<script" not in text
+        assert "&lt;script&gt;" in text
+        assert "default-src 'none'" in text
+
+
+def test_a_full_disk_leaves_the_earlier_marks_and_one_sentence(tmp_path):
+    """A real limit on the size of files, which the kernel enforces in the middle of the write."""
+    script = """
+import resource, signal, sys
+sys.path.insert(0, "tests/grading")
+from pathlib import Path
+from gencourse.grading import report
+import test_report
+out = Path(sys.argv[1])
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+try:
+    report.write([test_report.record(f"s{n}", (3, 2)) for n in range(400)], test_report.EVERY, out)
+except OSError as error:
+    print(f"{error.strerror}|{error.filename}")
+"""
+    report.write([record("ada", (3, 2))], EVERY, tmp_path)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    done = subprocess.run([sys.executable, "-c", script, tmp_path], capture_output=True, text=True, check=True, cwd=ROOT)
+    message, _, name = done.stdout.strip().partition("|")
+    assert "no room on the disk" in message
+    assert "the earlier file is untouched" in message
+    assert name == str(tmp_path / "grades.csv")
+    assert before == {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}

@@ -1,0 +1,169 @@
+"""The sandbox holds, ends when it must, and one that does not start is nobody's zero."""
+
+import os
+import platform
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import time
+
+import pytest
+
+from gencourse.grading import sandbox, worker
+from gencourse.grading.sandbox import DidNotStart, Stopped, Worker
+
+MEMORY = 2**29
+
+
+def run(one, source, seconds=20):
+    return one.request({"do": "cell", "cell": 1, "source": source, "only definitions": False}, seconds)["errors"]
+
+
+def said(one, expression):
+    """The value of an expression in the worker, as text."""
+    (error,) = run(one, f"raise ValueError({expression})")
+    return error["message"]
+
+
+@pytest.fixture(scope="module")
+def shut_in():
+    with Worker(0, ["numpy"], MEMORY) as one:
+        run(one, "import os, sys, ctypes, resource, threading, pathlib")
+        yield one
+
+
+def test_there_is_a_sandbox_on_this_machine():
+    assert sandbox.problem() == ""
+
+
+def test_it_has_no_rights_and_its_own_user(shut_in):
+    status = "dict(line.split(':\\t') for line in pathlib.Path('/proc/self/status').read_text().splitlines())"
+    assert said(shut_in, f"[{status}[k] for k in ('CapEff', 'CapPrm', 'CapAmb', 'NoNewPrivs', 'Seccomp')]") == str(
+        ["0000000000000000"] * 3 + ["1", "2"]
+    )
+    assert int(said(shut_in, "os.getuid()")) != os.getuid() or os.getuid() != 0
+    assert said(shut_in, "[p for p in os.listdir('/proc') if p.isdigit() and int(p) > 2]") == "[]"
+    assert said(shut_in, "[os.access(p, os.W_OK) for p in ('/', '/usr', '/worker', '/packages/0', '/dev', '/tmp')]") == str(
+        [False] * 5 + [True]
+    )
+
+
+def test_two_workers_share_no_user_no_files_and_no_descriptor():
+    with Worker(0, [], MEMORY) as a, Worker(1, [], MEMORY) as b:
+        for one in (a, b):
+            run(one, "import os, pathlib")
+        if os.getuid() == 0:
+            assert said(a, "os.getuid()") != said(b, "os.getuid()")
+        run(a, "pathlib.Path('/tmp/a').write_text('a')")
+        assert said(b, "os.listdir('/tmp')") == "[]"
+        assert len(eval(said(a, "os.listdir('/proc/self/fd')"))) == 3 + 1 + 1  # the connection, and the one that lists
+
+
+def test_the_filter_lets_threads_and_local_sockets_through_and_refuses_the_rest(shut_in):
+    run(
+        shut_in,
+        "import socket, mmap\nheld = []\n"
+        "thread = threading.Thread(target=held.append, args=(1,))\nthread.start(); thread.join()\n"
+        "pair = socket.socketpair()\nspace = mmap.mmap(-1, 4096, flags=mmap.MAP_PRIVATE)\n"
+        "def refused(f, *a):\n    try: f(*a)\n    except OSError as e: return e.errno\n",
+    )
+    assert said(shut_in, "held") == "[1]"
+    calls = "[refused(os.fork), refused(os.execv, '/bin/true', ['true']), refused(os.memfd_create, 'x')]"
+    assert said(shut_in, calls) == "[1, 1, 1]"
+    assert said(shut_in, "refused(socket.socket, socket.AF_INET), refused(socket.socket, socket.AF_NETLINK, 3)") == "(1, 1)"
+    assert said(shut_in, "refused(mmap.mmap, -1, 4096)") == "12"
+
+
+@pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
+def test_the_filter_is_a_program_whose_jumps_stay_inside(machine):
+    program = worker.call_filter(machine)
+    steps = list(struct.iter_unpack("HBBI", program))
+    for at, (code, yes, no, _) in enumerate(steps):
+        if code & 7 == 5:
+            assert at + 1 + max(yes, no) < len(steps)
+    assert steps[-1] == (6, 0, 0, 0x7FFF0000)
+    assert worker.call_filter("pdp11") is None
+
+
+def test_signals_that_are_ignored_and_threads_do_not_keep_it_alive():
+    one = Worker(0, [], MEMORY)
+    first = one._init
+    begun = time.monotonic()
+    source = "import signal, threading, time\nfor n in (1, 2, 15): signal.signal(n, signal.SIG_IGN)\nwhile True: time.sleep(1)"
+    with pytest.raises(Stopped, match=r"after 0\.5 seconds") as stopped:
+        run(one, source, 0.5)
+    assert stopped.value.status == "timeout"
+    assert time.monotonic() - begun < 5
+    with pytest.raises(OSError):  # the handle is closed, since the process has gone
+        signal.pidfd_send_signal(first, 0)
+    assert one._process.returncode is not None
+
+
+def test_the_sandbox_ends_with_the_grader():
+    script = (
+        "from gencourse.grading.sandbox import Worker\n"
+        "one = Worker(0, [], 2**29)\nprint(one._process.pid, flush=True)\nimport time\ntime.sleep(100)\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) as grader:
+        pid = int(grader.stdout.readline())
+        os.kill(pid, 0)
+        grader.kill()
+    for _ in range(100):
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return
+        time.sleep(0.05)
+    raise AssertionError("it is still there")
+
+
+@pytest.mark.parametrize(
+    ("source", "status", "says"),
+    [
+        ("import os\nos._exit(3)", "error", "exit code 3"),
+        ("import os\nos.abort()", "error", "aborted"),
+        ("import os\nos.kill(os.getpid(), 9)", "memory", "killed"),
+        ("import os\nos.closerange(3, 99)\nimport time\ntime.sleep(9)", "error", "closed the connection"),
+    ],
+)
+def test_why_it_ended(source, status, says):
+    one = Worker(0, [], MEMORY)
+    with pytest.raises(Stopped, match=says) as stopped:
+        run(one, source)
+    assert stopped.value.status == status
+
+
+def test_what_does_not_start_is_told_apart(monkeypatch):
+    with pytest.raises(DidNotStart, match="nothing_of_that_name"):
+        Worker(0, ["nothing_of_that_name"], MEMORY)
+    with pytest.raises(DidNotStart):
+        Worker(0, ["torch"], 2**20)
+    monkeypatch.setattr(sandbox, "_bubblewrap", lambda *_: ["false"])
+    with pytest.raises(DidNotStart):
+        Worker(0, [], MEMORY)
+    monkeypatch.setattr(sandbox, "_bubblewrap", lambda *_: ["/nowhere/bwrap"])
+    with pytest.raises(DidNotStart, match="No such file"):
+        Worker(0, [], MEMORY)
+
+
+def test_without_bubblewrap_the_same_worker_runs_with_the_same_filter():
+    with Worker(0, [], MEMORY, sandbox=False) as one:
+        run(one, "import os")
+        run(one, "def refused(f):\n    try: f()\n    except OSError as e: return e.errno\n")
+        assert said(one, "refused(os.fork)") == "1"
+        assert "secret" not in said(one, "sorted(os.environ)").lower()
+
+
+def test_the_course_is_a_stand_in_for_students_and_real_for_the_reference(shut_in):
+    run(shut_in, "from gencourse.grading import check\nresult = check('9.1')")
+    assert said(shut_in, "result.points, hasattr(__import__('gencourse').grading, 'questions')") == "(0, False)"
+    with Worker(1, ["torch"], 2 * 2**30, trusted=True) as one:
+        assert run(one, "from gencourse.grading.questions import get\nx = get('9.1').points") == []
+        assert said(one, "x") == "3"
+
+
+def test_this_machine_is_one_that_the_filter_is_written_for():
+    assert platform.machine() in worker._CALLS
+    assert socket.AF_UNIX == worker._AF_UNIX
