@@ -19,10 +19,12 @@ from torch import Tensor, nn
 
 from gencourse.adversarial import losses
 from gencourse.adversarial.losses import Loss
+from gencourse.data import Dataset
+from gencourse.data.toys import RingOfGaussians
 from gencourse.kinds import Implicit
 from gencourse.recipes import Recipe
 from gencourse.space import Space
-from gencourse.train import Move
+from gencourse.train import Move, cosine
 
 
 class GAN(Implicit):
@@ -33,6 +35,7 @@ class GAN(Implicit):
         latent: the dimension of z.
         generator: a module `(z, one_hot) -> (B, *space.shape)`; None takes a fully connected one.
         discriminator: a module `(y, one_hot) -> (B,)`, logits; None takes a fully connected one.
+        hidden, d_hidden: the widths of the hidden layers of the fully connected ones, the discriminator's d_hidden.
         loss: what the two lower, of `gencourse.adversarial.losses`.
         d_steps: the discriminator's updates in a round, each on a fresh batch (k in Algorithm 1).
         penalty: the weight of the gradient penalty in the discriminator's loss; 0 leaves it out.
@@ -49,6 +52,8 @@ class GAN(Implicit):
         latent: int = 16,
         generator: nn.Module | None = None,
         discriminator: nn.Module | None = None,
+        hidden: tuple[int, ...] = (128, 128),
+        d_hidden: tuple[int, ...] = (128, 128),
         loss: Loss = losses.non_saturating,
         d_steps: int = 1,
         penalty: float = 0.0,
@@ -65,8 +70,8 @@ class GAN(Implicit):
             raise ValueError(f"{type(self).__name__}: penalty must be 0 or more, not {penalty}.")
         self.latent, self.loss, self.d_steps, self.penalty, self.clip = latent, loss, d_steps, penalty, clip
         self.classes, self.betas = classes, betas
-        self.generator = generator or MLPGenerator(space, latent=latent, classes=classes)
-        self.discriminator = discriminator or MLPDiscriminator(space, classes=classes)
+        self.generator = generator or MLPGenerator(space, latent=latent, hidden=hidden, classes=classes)
+        self.discriminator = discriminator or MLPDiscriminator(space, hidden=d_hidden, classes=classes)
 
     # --- noise and samples --------------------------------------------------------------------------------------------
 
@@ -176,4 +181,36 @@ def _mlp(inputs: int, hidden: tuple[int, ...], outputs: int, activation: nn.Modu
     return nn.Sequential(*layers, nn.Linear(hidden[-1], outputs))
 
 
-RECIPES: tuple[Recipe, ...] = ()
+def _ring() -> Dataset:
+    return RingOfGaussians().dataset()
+
+
+RECIPES = (
+    Recipe(
+        "ring",
+        data=_ring,
+        options={"latent": 2},
+        fit={"steps": 8000, "batch_size": 128, "lr": 1e-3, "schedule": cosine},
+        metric="mode_overlap",
+        samples=10_000,
+        band=0.8,
+    ),
+    Recipe(
+        # one hidden layer less in the discriminator, and the generator runs from mode to mode: no band can be promised
+        "ring_collapse",
+        data=_ring,
+        options={"latent": 2, "d_hidden": (128,)},
+        fit={"steps": 3000, "batch_size": 128, "lr": 1e-3},
+        metric="mode_overlap",
+        samples=10_000,
+    ),
+    Recipe(
+        "digits",
+        data="digits",
+        options={"latent": 64, "hidden": (256, 256)},
+        fit={"steps": 5000, "batch_size": 64, "lr": 1e-3, "ema": 0.99},
+        metric="frechet_ratio",
+        samples=3600,
+        band=3.3,
+    ),
+)
