@@ -87,25 +87,31 @@ def collect(question: Question, function: Callable, inputs: Mapping[str, Inputs]
     return {**answers, "example": harness.run(function, question.example, **question.calling())}
 
 
-def assess(question: Question, inputs: Mapping[str, Inputs], answers: Mapping[str, Mapping[str, Any]]) -> Result:
+def assess(
+    question: Question, inputs: Mapping[str, Inputs], answers: Mapping[str, Mapping[str, Any]], *, explain: bool = True
+) -> Result:
     """Judge the answers to the checks of a question; data in, data out.
 
-    An answer may be `{"stopped": (status, sentence)}` in place of what `harness.run` says: the call did not come back.
+    An answer may be `{"stopped": (status, sentence)}` in place of what `harness.run` says: the call did not come back. Without
+    `explain` there are points, but no sentence on what is wrong, which takes most of the time.
     """
     if all(answers[check.of or check.name].get("untouched") for check in question.checks):
         return _refused(question, "missing", "not attempted yet.")
-    parts = tuple(_judge(question, check, inputs[check.of or check.name], answers) for check in question.checks)
+    parts = tuple(_judge(question, check, inputs[check.of or check.name], answers, explain) for check in question.checks)
     right = {part.name for part in parts if part.status == "ok"}
     parts = tuple(_alone(check, part, right) for check, part in zip(question.checks, parts, strict=True))
     points, out_of = sum(part.points for part in parts), question.points
     first = next((part for part in parts if part.status != "ok"), None)
     if first is None:
-        return Result(question.id, "ok", points, out_of, f"{question.id}: correct ({points}/{out_of} points).", parts)
+        number = next((f" {part.says[0].upper()}{part.says[1:]}" for part in parts if part.says), "")  # an experiment's
+        return Result(question.id, "ok", points, out_of, f"{question.id}: correct ({points}/{out_of} points).{number}", parts)
     verdict = f'partly right ({points}/{out_of} points; not "{first.name}")' if points else f"not yet ({points}/{out_of} points)"
     return Result(question.id, first.status, points, out_of, f"{question.id}: {verdict}: {first.says}", parts)
 
 
-def _judge(question: Question, check: Check, inputs: Inputs, answers: Mapping[str, Mapping[str, Any]]) -> CheckResult:
+def _judge(
+    question: Question, check: Check, inputs: Inputs, answers: Mapping[str, Mapping[str, Any]], explain: bool
+) -> CheckResult:
     answer = answers[check.of or check.name]
     if "stopped" in answer:
         status, says = answer["stopped"]
@@ -120,6 +126,8 @@ def _judge(question: Question, check: Check, inputs: Inputs, answers: Mapping[st
     )
     if _shape(answer) == _shape(truth) and _equal(check, answer, truth):
         return CheckResult(check.name, "ok", check.points, check.points)
+    if not explain:
+        return CheckResult(check.name, "wrong", 0, check.points)
     says = _unusable(question, answer)
     mistake = None if says else _known(question, check, inputs, answer)
     says = says or (mistake.says if mistake else _unknown(question, check, truth, answer, answers["example"]))
@@ -144,9 +152,10 @@ def _measured(question: Question, check: Check, measure: Measure, inputs: Inputs
         says = "some of your numbers are NaN or infinite."
     if not says:
         reached = measure.statistic(inputs, answer["value"])
+        says = f"{measure.name} is {reached:.3f}{measure.unit}"
         if np.isfinite(reached) and reached <= measure.at_most:
-            return CheckResult(check.name, "ok", check.points, check.points)
-        says = f"{measure.name} is {reached:.3f}{measure.unit}, and {measure.at_most:.3f} or less is wanted; {measure.says}"
+            return CheckResult(check.name, "ok", check.points, check.points, f"{says}.")
+        says += f", and {measure.at_most:.3f} or less is wanted; {measure.says}"
     return CheckResult(check.name, "wrong", 0, check.points, says)
 
 
