@@ -123,6 +123,8 @@ class Run:
             self.model.load_state_dict(self.best["weights"])
         elif self.average:
             self.average.copy_to_model()
+            seed_device(self.device, seed_of(self.plan.seed, "settle"))
+            self.model.settle()
 
     def record(self) -> None:
         """Move the losses of the last steps into the history; stop at the first that is not finite."""

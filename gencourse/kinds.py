@@ -58,6 +58,12 @@ class GenerativeModel(nn.Module):
         """What `gencourse.train.fit` plays in every round; one move for maximum likelihood."""
         raise TypeError(f"{type(self).__name__} does not say how to train: implement moves.")
 
+    def settle(self) -> None:
+        """Measure afresh what depends on the weights without being one; `fit` asks for it when it has averaged the weights.
+
+        Nothing, for most models. A network with batch norm has statistics to renew.
+        """
+
     def _unconditional(self, context: Tensor | None) -> None:
         if context is not None:
             raise ValueError(f"{type(self).__name__} is unconditional: it takes no context.")

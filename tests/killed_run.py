@@ -18,24 +18,29 @@ import torch
 from toy_models import Duel
 
 from gencourse import checkpoint
+from gencourse.adversarial.dcgan import DCGAN
 from gencourse.data import Dataset, binarize
 from gencourse.space import Space
 from gencourse.train import cosine, fit
 from gencourse.variational.vae import VAE
 
-STEPS = 600
+STEPS = {"vae": 600, "duel": 600, "gan": 150}
 
 
 def train(kind: str, out: Path, result: Path) -> None:
     """The whole run, or what is left of it."""
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    settings = {"steps": STEPS, "lr": 1e-3, "seed": 5, "schedule": cosine, "ema": 0.99, "clip": 50.0, "validate_every": 7}
+    settings = {"steps": STEPS[kind], "lr": 1e-3, "seed": 5, "schedule": cosine, "ema": 0.99, "clip": 50.0, "validate_every": 7}
     if kind == "vae":  # with dynamic binarisation, noise in the model, validation and an average
         space = Space((1, 8, 8), 2)
         grey = torch.randint(256, (150, *space.shape), dtype=torch.uint8)
         data = Dataset("grey", space, grey, binarize(grey[:40]), binarize(grey[:1]), augment=binarize)
         model = VAE(space, latent=2, hidden=(32,))
+    elif kind == "gan":  # two players of convolutions, with batch norm's statistics
+        settings["validate_every"] = None
+        space = Space((1, 8, 8), 17)
+        model, data = DCGAN(space, latent=4, width=4, d_steps=2), torch.randint(17, (150, *space.shape))
     else:  # two moves, two optimisers
         model, data = Duel(), torch.randn(150, 2)
         settings["valid"] = torch.randn(40, 2)
@@ -82,7 +87,8 @@ def main(folder: Path, kind: str, kills: int) -> None:
     _, status = os.waitpid(start(kind, folder / "fire", folder / "fire.pt"), 0)
     assert status == 0
     left = sorted(path.name for path in (folder / "fire").iterdir())
-    checkpoint.write_json(folder / "report.json", {"killed_at": found, "finished_early": finished, "files": left, "steps": STEPS})
+    report = {"killed_at": found, "finished_early": finished, "files": left, "steps": STEPS[kind]}
+    checkpoint.write_json(folder / "report.json", report)
 
 
 if __name__ == "__main__":

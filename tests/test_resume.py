@@ -24,7 +24,7 @@ def vae(hidden=(16,)):
     return VAE(Space((1, 3, 3), 2), latent=2, hidden=hidden)
 
 
-@pytest.mark.parametrize("kind", ["vae", "duel"])
+@pytest.mark.parametrize("kind", ["vae", "duel", "gan"])
 def test_a_run_killed_at_random_moments_ends_with_the_same_bits(tmp_path, kind):
     script = Path(__file__).with_name("killed_run.py")
     done = subprocess.run([sys.executable, script, tmp_path, kind, str(KILLS)], capture_output=True, text=True)

@@ -1,11 +1,12 @@
 """Interactive pictures: they run in the page with no kernel, and the same object works in JupyterLab and on Colab.
 
-`Manifold` walks through the latent plane of a decoder. `OnePixelAtATime` watches a NADE draw an image, and flips its pixels.
+`LatentArithmetic` adds and subtracts faces. `Manifold` walks through the latent plane of a decoder. `OnePixelAtATime` watches a NADE draw an image, and flips its pixels.
 `ReceptiveField` shows which earlier pixels a conditional depends on. `TheGame` trains a GAN of points. `VAEPanel` retrains a
 VAE; it needs Python, and says so. `SelfTest` asks a chapter's questions, for practice.
 """
 
 from gencourse.explorers.base import Explorer
+from gencourse.explorers.latent_arithmetic import LatentArithmetic
 from gencourse.explorers.manifold import Manifold
 from gencourse.explorers.one_pixel_at_a_time import OnePixelAtATime
 from gencourse.explorers.receptive_field import ReceptiveField
@@ -13,4 +14,4 @@ from gencourse.explorers.self_test import SelfTest
 from gencourse.explorers.the_game import TheGame
 from gencourse.explorers.vae_panel import VAEPanel
 
-__all__ = ["Explorer", "Manifold", "OnePixelAtATime", "ReceptiveField", "SelfTest", "TheGame", "VAEPanel"]
+__all__ = ["Explorer", "LatentArithmetic", "Manifold", "OnePixelAtATime", "ReceptiveField", "SelfTest", "TheGame", "VAEPanel"]

@@ -1,0 +1,699 @@
+"""Exercise 14, DCGAN: sizes of convolutions and of their transposes, a transposed convolution, a walk on the sphere, arithmetic.
+
+Sizes: B examples, C channels, D latent dimensions, kernels k x k. Sizes within a check differ from one another, so that a sum
+over the wrong axis shows in the shape.
+
+Tolerances: sizes are whole numbers, on which nothing is rounded. In the other questions the error of right answers in float32,
+measured over 200 seeds and several ways to compute them, stays below 3e-6 of `1 + |right answer|`, gradients included; the
+tolerances are ten times that.
+"""
+
+from collections.abc import Callable
+from functools import partial
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import conv2d, conv_transpose2d, interpolate, pad
+
+from gencourse.grading.questions import Check, Inputs, Measure, Mistake, Question
+from gencourse.grading.questions.training import lowest, trained
+
+
+def _float32(draw):
+    """Numbers that float32 holds exactly: student and reference then see the same inputs."""
+    return lambda rng: {name: np.asarray(array, dtype=np.float32) for name, array in draw(rng).items()}
+
+
+# --- 14.1 output sizes ------------------------------------------------------------------------------------------------
+
+
+def _layers(rng: np.random.Generator, transposed: int) -> Inputs:
+    """Sixty layers: every kernel from 2 to 6 with strides 1 to 3 and as much padding as makes sense, four times."""
+    rows = [(kernel, stride) for kernel in range(2, 7) for stride in (1, 2, 3)] * 4
+    kernel, stride = np.array(rows).T
+    padding = rng.integers(1, np.maximum(2, kernel - 1))
+    return {
+        "n": rng.integers(7, 40, len(rows)),
+        "kernel": kernel,
+        "stride": stride,
+        "padding": padding,
+        "transposed": np.full(len(rows), transposed),
+    }
+
+
+def _size_of(down: Callable | None = None, up: Callable | None = None) -> Callable:
+    """The sizes with one formula replaced: that of a convolution, or that of its transpose."""
+    down = down or (lambda n, k, s, p: torch.floor((n + 2 * p - k) / s) + 1)
+    up = up or (lambda n, k, s, p: (n - 1) * s - 2 * p + k)
+
+    def sizes(n: Tensor, kernel: Tensor, stride: Tensor, padding: Tensor, transposed: Tensor) -> Tensor:
+        numbers = n, kernel, stride, padding
+        return torch.where(transposed > 0, up(*numbers), down(*numbers))
+
+    return sizes
+
+
+_sizes = _size_of()
+
+SIZES = Question(
+    id="14.1",
+    title="Output sizes",
+    function="output_size",
+    returns="(B,)",
+    reference=_sizes,
+    example={
+        "n": np.array([32.0, 4.0]),
+        "kernel": np.array([4.0, 4.0]),
+        "stride": np.array([2.0, 2.0]),
+        "padding": np.array([1.0, 1.0]),
+        "transposed": np.array([0.0, 1.0]),
+    },
+    checks=(
+        Check("convolutions", 1, _float32(lambda rng: _layers(rng, 0)), rtol=0, atol=1e-3),
+        Check("transposed convolutions", 2, _float32(lambda rng: _layers(rng, 1)), rtol=0, atol=1e-3),
+    ),
+    mistakes=(
+        Mistake(
+            "first place forgotten",
+            "the convolution's size is one too small; besides the steps that fit, there is the place where it starts.",
+            _size_of(down=lambda n, k, s, p: torch.floor((n + 2 * p - k) / s)),
+        ),
+        Mistake(
+            "one inside the division",
+            "the 1 in the convolution's size is added before the division; it counts a place, not a pixel.",
+            _size_of(down=lambda n, k, s, p: torch.floor((n + 2 * p - k + 1) / s)),
+        ),
+        Mistake(
+            "not rounded down",
+            "the convolution's size is not a whole number everywhere; a kernel that does not fit entirely is not placed.",
+            _size_of(down=lambda n, k, s, p: (n + 2 * p - k) / s + 1),
+        ),
+        Mistake(
+            "rounded up",
+            "the convolution's size is rounded up; a kernel that does not fit entirely is not placed.",
+            _size_of(down=lambda n, k, s, p: torch.ceil((n + 2 * p - k) / s) + 1),
+        ),
+        Mistake(
+            "padding on one side of the convolution",
+            "the convolution's padding is counted once; there is as much at either end.",
+            _size_of(down=lambda n, k, s, p: torch.floor((n + p - k) / s) + 1),
+        ),
+        Mistake(
+            "padding on one side of the transpose",
+            "the transpose's padding is counted once; as much is cut off at either end.",
+            _size_of(up=lambda n, k, s, p: (n - 1) * s - p + k),
+        ),
+        Mistake(
+            "transpose padded",
+            "the transpose's padding makes the output larger; it undoes the padding of a convolution, so it cuts off.",
+            _size_of(up=lambda n, k, s, p: (n - 1) * s + 2 * p + k),
+        ),
+        Mistake(
+            "n strides",
+            "the transpose's size has one stride too many; between n kernels there are n - 1 strides.",
+            _size_of(up=lambda n, k, s, p: n * s - 2 * p + k),
+        ),
+        Mistake(
+            "side times stride",
+            "the transpose's size is taken as n times the stride; that is so only where kernel - stride = 2 padding.",
+            _size_of(up=lambda n, k, s, p: n * s + 0 * k),
+        ),
+        Mistake(
+            "last kernel forgotten",
+            "the transpose's size ends where the last kernel begins; that kernel has a width.",
+            _size_of(up=lambda n, k, s, p: (n - 1) * s - 2 * p + 1),
+        ),
+        Mistake(
+            "always a convolution",
+            "the transposed layers have the size of convolutions; solve that formula for its input.",
+            lambda n, k, s, p, transposed: _sizes(n, k, s, p, 0 * transposed),
+        ),
+        Mistake(
+            "exchanged",
+            "the two formulas are exchanged; `transposed` is 1 where the layer makes its input larger.",
+            lambda n, k, s, p, transposed: _sizes(n, k, s, p, 1 - transposed),
+        ),
+        Mistake(
+            "stride ignored",
+            "the stride does not enter; every layer is treated as if it were 1.",
+            lambda n, k, s, p, transposed: _sizes(n, k, 0 * s + 1, p, transposed),
+        ),
+        Mistake(
+            "padding ignored",
+            "the padding does not enter; every layer is treated as if it were 0.",
+            lambda n, k, s, p, transposed: _sizes(n, k, s, 0 * p, transposed),
+        ),
+    ),
+)
+
+# --- 14.2 transposed convolution --------------------------------------------------------------------------------------
+
+
+def _maps(
+    rng: np.random.Generator, *, inputs: int = 1, outputs: int = 1, kernel: int = 4, stride: int = 2, padding: int = 0
+) -> Inputs:
+    return {
+        "y": rng.standard_normal((2, inputs, 3, 5)),
+        "w": rng.standard_normal((inputs, outputs, kernel, kernel)),
+        "stride": np.array(stride),
+        "padding": np.array(padding),
+    }
+
+
+def _upsampled(y: Tensor, w: Tensor, stride: Tensor, padding: Tensor) -> Tensor:
+    return conv_transpose2d(y, w, stride=int(stride), padding=int(padding))
+
+
+def _cropped(full: Tensor, before: int, after: int) -> Tensor:
+    height, width = full.shape[2:]
+    return full[:, :, before : height - after, before : width - after]
+
+
+def _crop_of(crop: Callable) -> Callable:
+    """The transposed convolution with another way to apply the padding, `crop(full, padding)`."""
+    return lambda y, w, stride, padding: crop(_upsampled(y, w, stride, 0 * padding), int(padding))
+
+
+def _stamps(y: Tensor, w: Tensor, stride: Tensor, padding: Tensor) -> Tensor:
+    """Kernels that replace what lies under them."""
+    s, k = int(stride), w.shape[-1]
+    batch, _, height, width = y.shape
+    out = y.new_zeros(batch, w.shape[1], (height - 1) * s + k, (width - 1) * s + k)
+    for i in range(height):
+        for j in range(width):
+            stamp = torch.einsum("bc,cdkl->bdkl", y[:, :, i, j], w)
+            out = torch.cat([out[:, :, : i * s], _row(out, stamp, i * s, j * s, k), out[:, :, i * s + k :]], dim=2)
+    return _cropped(out, int(padding), int(padding))
+
+
+def _row(out: Tensor, stamp: Tensor, top: int, left: int, k: int) -> Tensor:
+    band = out[:, :, top : top + k]
+    return torch.cat([band[..., :left], stamp, band[..., left + k :]], dim=3)
+
+
+def _averaged_overlaps(y: Tensor, w: Tensor, stride: Tensor, padding: Tensor) -> Tensor:
+    ones = torch.ones_like(w[:1, :1])
+    count = _upsampled(torch.ones_like(y[:1, :1]), ones, stride, padding)
+    return _upsampled(y, w, stride, padding) / count.clamp(min=1)
+
+
+def _repeated(y: Tensor, w: Tensor, stride: Tensor, padding: Tensor) -> Tensor:
+    s, k = int(stride), w.shape[-1]
+    larger = interpolate(y, scale_factor=s)[:, :, : (y.shape[2] - 1) * s + 1, : (y.shape[3] - 1) * s + 1]
+    return conv2d(pad(larger, [k - 1 - int(padding)] * 4), w.flip(2, 3).transpose(0, 1))
+
+
+TRANSPOSED = Question(
+    id="14.2",
+    title="A transposed convolution",
+    function="conv_transpose",
+    returns="(B, C_out, H', W')",
+    reference=_upsampled,
+    example={
+        "y": np.array([[[[1.0, 2.0]]]]),
+        "w": np.array([[[[1.0, 2.0, 3.0], [0.0, 0.0, 0.0], [0.0, 0.0, 1.0]]]]),
+        "stride": np.array(2.0),
+        "padding": np.array(0.0),
+    },
+    checks=(
+        Check("stride 1", 1, _float32(lambda rng: _maps(rng, kernel=3, stride=1)), rtol=3e-5, atol=3e-5),
+        Check("stride 2 and 3", 1, _float32(lambda rng: _maps(rng, stride=int(rng.integers(2, 4)))), rtol=3e-5, atol=3e-5),
+        Check("padding", 1, _float32(lambda rng: _maps(rng, kernel=5, padding=1)), rtol=3e-5, atol=3e-5),
+        Check("channels", 1, _float32(lambda rng: _maps(rng, inputs=3, outputs=4, padding=1)), rtol=3e-5, atol=3e-5),
+        Check(
+            "gradients",
+            1,
+            _float32(lambda rng: _maps(rng, inputs=3, outputs=2, padding=1)),
+            ("y", "w"),
+            rtol=3e-5,
+            atol=3e-5,
+        ),
+    ),
+    mistakes=(
+        Mistake(
+            "kernel turned round",
+            "the kernel is turned round; a transposed convolution writes it as it stands, y times w[0, 0] at the upper left.",
+            lambda y, w, stride, padding: _upsampled(y, w.flip(2, 3), stride, padding),
+        ),
+        Mistake(
+            "rows and columns exchanged",
+            "rows and columns of the kernel are exchanged; its axis 2 goes down the picture.",
+            lambda y, w, stride, padding: _upsampled(y, w.transpose(2, 3), stride, padding),
+        ),
+        Mistake("overwritten", "where kernels overlap the last one wins; they add up.", _stamps),
+        Mistake("averaged", "where kernels overlap they are averaged; they add up.", _averaged_overlaps),
+        Mistake(
+            "stride ignored",
+            "the kernels stand one pixel apart, whatever the stride.",
+            lambda y, w, stride, padding: _upsampled(y, w, 0 * stride + 1, padding),
+        ),
+        Mistake(
+            "one zero too many",
+            "the kernels stand stride + 1 apart; between two inputs there are stride - 1 zeros.",
+            lambda y, w, stride, padding: _upsampled(y, w, stride + 1, padding),
+        ),
+        Mistake(
+            "repeated inputs",
+            "between the inputs there are copies of them; in a transposed convolution there are zeros.",
+            _repeated,
+        ),
+        Mistake(
+            "padding ignored",
+            "the padding has no effect; it takes that many rows and columns away at each edge.",
+            _crop_of(lambda full, p: full),
+        ),
+        Mistake(
+            "padding adds",
+            "the padding puts zeros around the result; it takes rows and columns away.",
+            _crop_of(lambda full, p: pad(full, [p] * 4)),
+        ),
+        Mistake(
+            "cut at the beginning",
+            "all that the padding takes away is taken at the beginning; half of it belongs to the end.",
+            _crop_of(lambda full, p: _cropped(full, 2 * p, 0)),
+        ),
+        Mistake(
+            "cut at the end",
+            "all that the padding takes away is taken at the end; half of it belongs to the beginning.",
+            _crop_of(lambda full, p: _cropped(full, 0, 2 * p)),
+        ),
+        Mistake(
+            "cut on one side",
+            "the padding takes rows and columns away at one edge only; it does so at both.",
+            _crop_of(lambda full, p: _cropped(full, p, 0)),
+        ),
+        Mistake(
+            "mean over channels",
+            "the input channels are averaged; they add up.",
+            lambda y, w, stride, padding: _upsampled(y, w, stride, padding) / y.shape[1],
+        ),
+        Mistake(
+            "channels paired",
+            "every input channel gets the kernels of the first; w[c] belongs to channel c.",
+            lambda y, w, stride, padding: _upsampled(y, w[:1].expand_as(w), stride, padding),
+        ),
+    ),
+)
+
+# --- 14.3 spherical interpolation -------------------------------------------------------------------------------------
+
+
+def _ends(rng: np.random.Generator, kind: str) -> Inputs:
+    """Pairs of vectors at angles from 0.5 to 2.5, of one length or of two; or pairs in one direction."""
+    B, D = 6, 5
+    frame = np.stack([np.linalg.qr(rng.standard_normal((D, 2)))[0] for _ in range(B)])  # (B, D, 2), orthonormal
+    angle = rng.uniform(0.5, 2.5, (B, 1)) if kind != "parallel" else np.zeros((B, 1))
+    u0, u1 = frame[..., 0], np.cos(angle) * frame[..., 0] + np.sin(angle) * frame[..., 1]
+    r0 = rng.uniform(1.5, 3.5, (B, 1))
+    r1 = {"one length": r0, "two lengths": r0 * rng.uniform(1.5, 2.5, (B, 1)), "parallel": r0}[kind]
+    z0, z1 = (r0 * u0).astype(np.float32), (r1 * u1).astype(np.float32)
+    if kind == "parallel":
+        z1 = z0 * 1  # the very same
+    return {"z0": z0, "z1": z1, "t": rng.uniform(0.15, 0.4, B)}
+
+
+def _slerp_of(
+    angle: Callable | None = None,
+    weights: Callable | None = None,
+    length: Callable | None = None,
+) -> Callable:
+    """Spherical interpolation with one part replaced: the angle, the two weights, or the length."""
+
+    def slerp(z0: Tensor, z1: Tensor, t: Tensor) -> Tensor:
+        t = t[:, None]
+        r0, r1 = z0.norm(dim=1, keepdim=True), z1.norm(dim=1, keepdim=True)
+        u0, u1 = z0 / r0, z1 / r1
+        w = angle(z0, z1) if angle else 2 * torch.atan2((u0 - u1).norm(dim=1, keepdim=True), (u0 + u1).norm(dim=1, keepdim=True))
+        if weights:
+            a, b = weights(w, t)
+        else:
+            parallel = w < 1e-6
+            sine = torch.where(parallel, torch.ones_like(w), w.sin())
+            a = torch.where(parallel, 1 - t, ((1 - t) * w).sin() / sine)
+            b = torch.where(parallel, t, (t * w).sin() / sine)
+        if length:
+            return length(a, b, z0, z1, t)
+        return ((1 - t) * r0 + t * r1) * (a * u0 + b * u1)
+
+    return slerp
+
+
+_slerp = _slerp_of()
+
+
+def _straight(z0: Tensor, z1: Tensor, t: Tensor) -> Tensor:
+    return (1 - t[:, None]) * z0 + t[:, None] * z1
+
+
+def _straight_stretched(z0: Tensor, z1: Tensor, t: Tensor) -> Tensor:
+    line = _straight(z0, z1, t)
+    r = (1 - t) * z0.norm(dim=1) + t * z1.norm(dim=1)
+    return r[:, None] * line / line.norm(dim=1, keepdim=True)
+
+
+def _cosine(z0: Tensor, z1: Tensor) -> Tensor:
+    return torch.cosine_similarity(z0, z1, dim=1)[:, None].clamp(-1, 1)
+
+
+SLERP = Question(
+    id="14.3",
+    title="A walk on the sphere",
+    function="slerp",
+    returns="(B, D)",
+    reference=_slerp,
+    example={"z0": np.array([[2.0, 0.0]]), "z1": np.array([[0.0, 2.0]]), "t": np.array([0.5])},
+    checks=(
+        Check("vectors of one length", 2, _float32(lambda rng: _ends(rng, "one length")), rtol=3e-5, atol=3e-5),
+        Check("vectors of two lengths", 1, _float32(lambda rng: _ends(rng, "two lengths")), rtol=3e-5, atol=3e-5),
+        Check(
+            "equal vectors", 1, _float32(lambda rng: _ends(rng, "parallel")), rtol=2e-3, atol=2e-3, needs="vectors of one length"
+        ),
+    ),
+    mistakes=(
+        Mistake("straight", "that is the straight line, which cuts through the sphere; the way goes round it.", _straight),
+        Mistake(
+            "straight, then stretched",
+            "that is the straight line stretched to the right length; the angle then does not grow evenly with t.",
+            _straight_stretched,
+        ),
+        Mistake(
+            "ends exchanged",
+            "the way leads from z1 to z0; at t = 0 it starts at z0.",
+            lambda z0, z1, t: _slerp(z1, z0, t),
+        ),
+        Mistake(
+            "cosine for the angle",
+            "the cosine is used as the angle; take the arc cosine of it.",
+            _slerp_of(angle=lambda z0, z1: _cosine(z0, z1)),
+        ),
+        Mistake(
+            "vectors not normalised",
+            "the angle comes from the bare inner product; divide it by the two lengths first.",
+            _slerp_of(angle=lambda z0, z1: torch.arccos((z0 * z1).sum(1, keepdim=True).clamp(-0.99, 0.99))),
+        ),
+        Mistake(
+            "one angle for the batch",
+            "one angle serves the whole batch; each pair has its own.",
+            _slerp_of(angle=lambda z0, z1: torch.arccos(_cosine(z0, z1)).mean() + torch.zeros_like(z0[:, :1])),
+        ),
+        Mistake(
+            "half the angle",
+            "half the angle is used; between two vectors there is the whole of it.",
+            _slerp_of(angle=lambda z0, z1: torch.arccos(_cosine(z0, z1)) / 2),
+        ),
+        Mistake(
+            "sine not divided out",
+            "the division by the sine of the angle is missing; at t = 0 the answer must be z0 itself.",
+            _slerp_of(weights=lambda w, t: (((1 - t) * w).sin(), (t * w).sin())),
+        ),
+        Mistake(
+            "cosines for sines",
+            "the weights are cosines; at t = 0 the weight of z1 must be zero.",
+            _slerp_of(
+                weights=lambda w, t: (((1 - t) * w).cos() / w.sin().clamp(min=0.1), (t * w).cos() / w.sin().clamp(min=0.1))
+            ),
+        ),
+        Mistake(
+            "quarter turn",
+            "the weights are those of a right angle, sin and cos of t times a quarter turn; the two vectors have another.",
+            _slerp_of(weights=lambda w, t: ((t * torch.pi / 2).cos(), (t * torch.pi / 2).sin())),
+        ),
+        Mistake(
+            "length of the first",
+            "the answer always has the length of z0; the length goes evenly from the one to the other.",
+            _slerp_of(
+                length=lambda a, b, z0, z1, t: a * z0 + b * z1 * z0.norm(dim=1, keepdim=True) / z1.norm(dim=1, keepdim=True)
+            ),
+        ),
+        Mistake(
+            "length not even",
+            "the weights are applied to the vectors as they are, so their length does not go evenly from the one to the other.",
+            _slerp_of(length=lambda a, b, z0, z1, t: a * z0 + b * z1),
+        ),
+        Mistake(
+            "unit length",
+            "the answer is a direction of length 1; give it its length back.",
+            _slerp_of(
+                length=lambda a, b, z0, z1, t: a * z0 / z0.norm(dim=1, keepdim=True) + b * z1 / z1.norm(dim=1, keepdim=True)
+            ),
+        ),
+    ),
+)
+
+# --- 14.4 vector arithmetic -------------------------------------------------------------------------------------------
+
+
+def _groups(rng: np.random.Generator) -> Inputs:
+    """Latent vectors of four groups of different sizes, with means of their own, in mixed order."""
+    group = rng.permutation(np.repeat(np.arange(4), (3, 5, 4, 6)))
+    centres = 2 * rng.standard_normal((4, 7))
+    return {"z": rng.standard_normal((len(group), 7)) + centres[group], "group": group}
+
+
+def _means(z: Tensor, group: Tensor, reduce: Callable = lambda rows: rows.mean(0)) -> list[Tensor]:
+    return [reduce(z[group == i]) for i in range(3)]
+
+
+def _stretched(v: Tensor) -> Tensor:
+    return v * (len(v) ** 0.5 / v.norm())
+
+
+def _analogy_of(reduce: Callable = lambda rows: rows.mean(0), combine: Callable | None = None, finish: Callable = _stretched):
+    """The arithmetic with one part replaced: what stands for a group, the sum, or the length."""
+
+    def analogy(z: Tensor, group: Tensor) -> Tensor:
+        a, b, c = _means(z, group, reduce)
+        return finish(combine(a, b, c) if combine else a - b + c)
+
+    return analogy
+
+
+_analogy = _analogy_of()
+
+ANALOGY = Question(
+    id="14.4",
+    title="Arithmetic with latent vectors",
+    function="analogy",
+    returns="(D,)",
+    reference=_analogy,
+    example={
+        "z": np.array([[3.0, 1.0], [1.0, 1.0], [2.0, 0.0], [0.0, 3.0], [0.0, 0.0]]),
+        "group": np.array([0.0, 0.0, 1.0, 2.0, 3.0]),
+    },
+    checks=(
+        Check("values", 2, _float32(_groups), rtol=3e-5, atol=3e-5),
+        Check("gradients", 1, _float32(_groups), ("z",), rtol=3e-5, atol=3e-5),
+    ),
+    mistakes=(
+        Mistake(
+            "sums",
+            "the vectors of a group are added up; the groups differ in size, so take their means.",
+            _analogy_of(reduce=lambda rows: rows.sum(0)),
+        ),
+        Mistake(
+            "one example",
+            "one vector stands for each group; the mean of them all holds what they share.",
+            _analogy_of(reduce=lambda rows: rows[0]),
+        ),
+        Mistake(
+            "first and second exchanged",
+            "groups 0 and 1 are exchanged; the smile is added and the neutral look taken away.",
+            _analogy_of(combine=lambda a, b, c: b - a + c),
+        ),
+        Mistake(
+            "last taken away",
+            "group 2 is taken away too; it is the one that the difference is added to.",
+            _analogy_of(combine=lambda a, b, c: a - b - c),
+        ),
+        Mistake(
+            "all added",
+            "all three means are added; the second is taken away.",
+            _analogy_of(combine=lambda a, b, c: a + b + c),
+        ),
+        Mistake(
+            "nothing to add to",
+            "that is the difference alone; add it to group 2.",
+            _analogy_of(combine=lambda a, b, c: a - b),
+        ),
+        Mistake(
+            "second and third exchanged",
+            "groups 1 and 2 are exchanged; the result should look like group 2.",
+            _analogy_of(combine=lambda a, b, c: a - c + b),
+        ),
+        Mistake(
+            "length left as it is",
+            "the result has the length that came out; stretch it to the square root of D, where the prior's vectors lie.",
+            _analogy_of(finish=lambda v: v),
+        ),
+        Mistake(
+            "unit length",
+            "the result has length 1; it should be the square root of D.",
+            _analogy_of(finish=lambda v: v / v.norm()),
+        ),
+        Mistake(
+            "length D",
+            "the result has length D; it should be the square root of that.",
+            _analogy_of(finish=lambda v: v * (len(v) / v.norm())),
+        ),
+        Mistake(
+            "means stretched first",
+            "the means are stretched before the sum and not after it; only the result needs its length.",
+            _analogy_of(reduce=lambda rows: _stretched(rows.mean(0)), finish=lambda v: v),
+        ),
+        Mistake(
+            "directions averaged",
+            "the vectors are normalised before their mean is taken; take the mean of them as they are.",
+            _analogy_of(reduce=lambda rows: (rows / rows.norm(dim=1, keepdim=True)).mean(0)),
+        ),
+        Mistake(
+            "mean over dimensions",
+            "the means run over the latent dimensions; they go over the examples of a group.",
+            _analogy_of(reduce=lambda rows: rows.mean(1)[:3], finish=lambda v: v),
+        ),
+        Mistake(
+            "standardised",
+            "the result is shifted to mean zero; stretch it, and leave its direction alone.",
+            _analogy_of(finish=lambda v: (v - v.mean()) / v.std(correction=0)),
+        ),
+    ),
+)
+
+# --- 14.5 train one ---------------------------------------------------------------------------------------------------
+
+
+def _doubled(y: np.ndarray, w: np.ndarray) -> np.ndarray:
+    """A transposed convolution with stride 2 and padding 1: (N, H, W), (4, 4) -> (N, 2H, 2W)."""
+    N, H, W = y.shape
+    out = np.zeros((N, 2 * H + 2, 2 * W + 2))
+    for i in range(4):
+        for j in range(4):
+            out[:, i : i + 2 * H : 2, j : j + 2 * W : 2] += w[i, j] * y
+    return out[:, 1:-1, 1:-1]
+
+
+def _pairs(rng: np.random.Generator, N: int = 20, unseen: int = 20, side: int = 8) -> Inputs:
+    """Small images and the large ones that a kernel and some noise make of them; for the grader the kernel and unseen images."""
+    ramp = np.array([0.25, 0.75, 0.75, 0.25])
+    w = np.outer(ramp + rng.uniform(0.1, 0.4, 4), ramp + rng.uniform(0.1, 0.4, 4)) + rng.normal(0, 0.3, (4, 4))
+    white = rng.standard_normal((N + unseen, side + 1, side + 1))
+    y = (white[:, 1:, 1:] + white[:, :-1, 1:] + white[:, 1:, :-1] + white[:, :-1, :-1]) / 2
+    large = _doubled(y[:N], w) + 0.2 * rng.standard_normal((N, 2 * side, 2 * side))
+    return {"small": y[:N], "large": large, "_kernel": w, "_unseen": y[N:]}
+
+
+def _doubling_error(inputs: Inputs, answer: np.ndarray) -> float:
+    """The squared error on unseen images without noise, in percent of what an answer of zeros has."""
+    y = inputs["_unseen"].astype(float)
+    true = _doubled(y, inputs["_kernel"].astype(float))
+    return float(100 * ((_doubled(y, answer) - true) ** 2).mean() / (true**2).mean())
+
+
+def _up(y: Tensor, w: Tensor) -> Tensor:
+    return conv_transpose2d(y[:, None], w[None, None], stride=2, padding=1)[:, 0]
+
+
+def _kernel_of(
+    loss=lambda made, large: ((made - large) ** 2).mean(),
+    train=lowest,
+    double=_up,
+    end=lambda w: w,
+    pairs=lambda small, large: (small, large),
+):
+    """The fit with one part replaced: the loss, the training, how an image is doubled, the answer, or what is seen."""
+
+    def fit(small: Tensor, large: Tensor) -> Tensor:
+        small, large = pairs(small, large)
+        (w,) = train(lambda w: loss(double(small, w), large), torch.zeros(4, 4).to(small))
+        return end(w)
+
+    return fit
+
+
+_fit_kernel = _kernel_of()
+_NEAREST = torch.tensor([0.0, 1.0, 1.0, 0.0])
+_BILINEAR = torch.tensor([0.25, 0.75, 0.75, 0.25])
+
+
+def _kernel(at_most: float) -> Measure:
+    return Measure(
+        "the error on unseen images",
+        _doubling_error,
+        at_most,
+        lambda inputs: (4, 4),
+        "the layer has stride 2 and padding 1, all sixteen weights are free, and the loss has to stop falling.",
+        " percent",
+    )
+
+
+# The error in percent, measured on 200 seeds: @@
+EXPERIMENT = Question(
+    id="14.5",
+    title="Train a layer that doubles images",
+    function="fit_upsampler",
+    returns="(4, 4)",
+    reference=_fit_kernel,
+    example={"small": np.array([[[1.0, 2.0], [0.0, -1.0]]]), "large": np.resize([1.0, 0.5, 2.0, -1.0, 0.0], (1, 4, 4))},
+    checks=(
+        Check("trained", 3, _float32(_pairs), measure=_kernel(0.5)),
+        Check("to the end", 1, _float32(_pairs), measure=_kernel(0.1), of="trained"),
+    ),
+    mistakes=(
+        Mistake(
+            "nearest neighbour",
+            "every pixel is repeated four times; learn the kernel.",
+            lambda small, large: torch.outer(_NEAREST, _NEAREST),
+        ),
+        Mistake(
+            "bilinear",
+            "that is bilinear interpolation, whatever the pairs are; learn the kernel.",
+            lambda small, large: torch.outer(_BILINEAR, _BILINEAR),
+        ),
+        Mistake("turned kernel", "the kernel is turned by 180 degrees.", _kernel_of(end=lambda w: w.flip(0, 1))),
+        Mistake("transposed", "rows and columns of the kernel are swapped.", _kernel_of(end=lambda w: w.T)),
+        Mistake(
+            "all weights equal",
+            "all weights of the kernel are the same.",
+            _kernel_of(double=lambda y, w: _up(y, w.mean().expand(4, 4)), end=lambda w: w.mean().expand(4, 4)),
+        ),
+        Mistake(
+            "mean of the difference",
+            "the loss squares the mean difference; square first, and then average.",
+            _kernel_of(loss=lambda made, large: (made - large).mean() ** 2),
+        ),
+        Mistake(
+            "shifted by a pixel",
+            "the kernel sits one pixel too low; crop as padding 1 does.",
+            _kernel_of(pairs=lambda small, large: (small, large.roll(1, 1))),
+        ),
+        Mistake(
+            "mirrored images",
+            "the large images are seen mirrored while training.",
+            _kernel_of(pairs=lambda small, large: (small, large.flip(2))),
+        ),
+        Mistake(
+            "pairs out of order",
+            "small and large images do not belong together; shuffle both alike.",
+            _kernel_of(pairs=lambda small, large: (small.roll(1, 0), large)),
+        ),
+        Mistake("sign", "the kernel has the wrong sign.", _kernel_of(end=lambda w: -w)),
+        Mistake(
+            "made to add up to 1",
+            "the kernel adds up to 1; with stride 2 each output gets four of its sixteen weights.",
+            _kernel_of(end=lambda w: w / w.sum()),
+        ),
+        Mistake(
+            "one step",
+            "a single step of gradient descent is not a training; loop until the loss stands still.",
+            _kernel_of(train=partial(trained, steps=1, lr=0.05)),
+        ),
+        Mistake(
+            "small learning rate",
+            "the weights have hardly left their start; take larger steps, or many more.",
+            _kernel_of(train=partial(trained, steps=100, lr=0.001)),
+        ),
+    ),
+    seconds=30.0,
+)
+
+QUESTIONS = (SIZES, TRANSPOSED, SLERP, ANALOGY, EXPERIMENT)

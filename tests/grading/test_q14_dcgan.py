@@ -1,0 +1,182 @@
+"""Exercise 14: right answers by any route are right on every seed, and each mistake is called by its name."""
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from question_tests import (
+    assert_float32,
+    assert_full_points,
+    assert_keeps,
+    assert_mistakes_are_named,
+    assert_well_written,
+    ids,
+    result,
+)
+from torch import nn
+
+from gencourse.adversarial import latent
+from gencourse.grading.questions.q14_dcgan import ANALOGY, QUESTIONS, SIZES, SLERP, TRANSPOSED
+
+# Right answers by other routes than the reference's.
+
+
+def sizes_by_building(n, kernel, stride, padding, transposed):
+    sizes = []
+    for row in zip(n, kernel, stride, padding, transposed, strict=True):
+        side, k, s, p, up = (int(v) for v in row)
+        layer = (nn.ConvTranspose1d if up else nn.Conv1d)(1, 1, k, stride=s, padding=p)
+        sizes.append(layer(torch.zeros(1, 1, side)).shape[-1])
+    return sizes
+
+
+def sizes_by_counting(n, kernel, stride, padding, transposed):
+    sizes = []
+    for side, k, s, p, up in torch.stack([n, kernel, stride, padding, transposed], 1).long().tolist():
+        if up:
+            sizes.append(max(i * s + j for i in range(side) for j in range(k)) + 1 - 2 * p)
+        else:
+            sizes.append(sum(start % s == 0 for start in range(side + 2 * p - k + 1)))
+    return torch.tensor(sizes)
+
+
+def transposed_by_stamps(y, w, stride, padding):
+    s, p, k = int(stride), int(padding), w.shape[-1]
+    batch, _, height, width = y.shape
+    out = torch.zeros(batch, w.shape[1], (height - 1) * s + k, (width - 1) * s + k)
+    for i in range(height):
+        for j in range(width):
+            out[:, :, i * s : i * s + k, j * s : j * s + k] += torch.einsum("bc,cdkl->bdkl", y[:, :, i, j], w)
+    return out[:, :, p : out.shape[2] - p, p : out.shape[3] - p]
+
+
+def transposed_by_zeros(y, w, stride, padding):
+    s, p, k = int(stride), int(padding), w.shape[-1]
+    batch, channels, height, width = y.shape
+    spread = torch.zeros(batch, channels, (height - 1) * s + 1, (width - 1) * s + 1)
+    spread[:, :, ::s, ::s] = y
+    return F.conv2d(F.pad(spread, [k - 1 - p] * 4), w.flip(2, 3).transpose(0, 1))
+
+
+def transposed_by_autograd(y, w, stride, padding):
+    """The vector-Jacobian product of the convolution."""
+    s, p, k = int(stride), int(padding), w.shape[-1]
+    x = torch.zeros(len(y), w.shape[1], *((side - 1) * s - 2 * p + k for side in y.shape[2:]), requires_grad=True)
+    (gradient,) = torch.autograd.grad(F.conv2d(x, w, stride=s, padding=p), x, y, create_graph=True)
+    return gradient
+
+
+def slerp_by_arccos(z0, z1, t):
+    r0, r1, t = z0.norm(dim=1, keepdim=True), z1.norm(dim=1, keepdim=True), t[:, None]
+    cosine = ((z0 / r0) * (z1 / r1)).sum(1, keepdim=True).clamp(-1, 1)
+    w = torch.arccos(cosine).clamp(min=1e-4)
+    direction = (torch.sin((1 - t) * w) * z0 / r0 + torch.sin(t * w) * z1 / r1) / torch.sin(w)
+    return ((1 - t) * r0 + t * r1) * direction
+
+
+def slerp_by_turning(z0, z1, t):
+    """In the plane of the two: start at z0 and turn towards the part of z1 that is orthogonal to it."""
+    out = []
+    for a, b, s in zip(z0.double(), z1.double(), t.double(), strict=True):
+        u = a / a.norm()
+        rest = b - (b @ u) * u
+        across = rest / rest.norm() if rest.norm() > 1e-6 * b.norm() else torch.zeros_like(b)
+        w = torch.atan2(rest.norm(), b @ u)
+        out.append(((1 - s) * a.norm() + s * b.norm()) * (torch.cos(s * w) * u + torch.sin(s * w) * across))
+    return torch.stack(out)
+
+
+def slerp_library(z0, z1, t):
+    return latent.slerp(z0, z1, t[:, None])
+
+
+def analogy_by_matrix(z, group):
+    weights = sum(sign * (group == i) / (group == i).sum() for i, sign in enumerate((1, -1, 1)))
+    v = weights @ z
+    return v / (v**2).mean().sqrt()
+
+
+def analogy_library(z, group):
+    return latent.to_shell(latent.analogy(*(z[group == i] for i in range(3))))
+
+
+def analogy_loop(z, group):
+    total = torch.zeros(z.shape[1], dtype=torch.float64)
+    for i, sign in enumerate((1, -1, 1)):
+        rows = [row.double() for row, g in zip(z, group, strict=True) if g == i]
+        total = total + sign * sum(rows) / len(rows)
+    return total / total.norm() * np.sqrt(z.shape[1])
+
+
+@pytest.mark.parametrize(
+    ("question", "function", "seeds"),
+    [
+        *[(question, question.reference, 200) for question in QUESTIONS],
+        (SIZES, sizes_by_building, 3),
+        (SIZES, sizes_by_counting, 20),
+        *[(TRANSPOSED, function, 40) for function in (transposed_by_stamps, transposed_by_zeros, transposed_by_autograd)],
+        *[(SLERP, function, 200) for function in (slerp_by_arccos, slerp_library)],
+        (SLERP, slerp_by_turning, 40),
+        *[(ANALOGY, function, 100) for function in (analogy_by_matrix, analogy_library, analogy_loop)],
+    ],
+    **ids,
+)
+def test_right_answers_have_full_points_on_every_seed(question, function, seeds):
+    assert_full_points(question, function, seeds)
+
+
+@pytest.mark.parametrize("question", QUESTIONS, **ids)
+def test_each_mistake_loses_points_and_is_called_by_its_name(question, monkeypatch):
+    assert_mistakes_are_named(question, monkeypatch)
+
+
+@pytest.mark.parametrize(
+    ("question", "name", "points"),
+    [
+        (SIZES, "rounded up", 2),
+        (SIZES, "transpose padded", 1),
+        (TRANSPOSED, "padding ignored", 2),
+        (TRANSPOSED, "stride ignored", 1),
+        (TRANSPOSED, "mean over channels", 3),
+        (SLERP, "length not even", 3),
+    ],
+    **ids,
+)
+def test_a_mistake_costs_only_the_parts_that_it_touches(question, name, points):
+    assert_keeps(question, name, points)
+
+
+def test_values_without_a_gradient_keep_their_points():
+    def with_numpy(z, group):
+        return analogy_by_matrix(z.detach(), group)
+
+    assert result(ANALOGY, with_numpy, 0).points == 2
+    assert "no gradient arrives" in result(ANALOGY, with_numpy, 0).sentence
+
+
+@pytest.mark.parametrize("question", QUESTIONS, **ids)
+def test_mistakes_are_many_and_sentences_are_short_and_distinct(question):
+    assert_well_written(question)
+
+
+def test_the_transposed_convolution_is_the_transpose():
+    """<conv(x), y> = <x, conv_transpose(y)> for the reference, in float64."""
+    generator = torch.Generator().manual_seed(0)
+    y, w = (torch.randn(*shape, generator=generator, dtype=torch.float64) for shape in ((2, 3, 4, 4), (3, 2, 4, 4)))
+    up = TRANSPOSED.reference(y, w, torch.tensor(2.0), torch.tensor(1.0))
+    x = torch.randn(up.shape, generator=generator, dtype=torch.float64)
+    assert (F.conv2d(x, w, stride=2, padding=1) * y).sum().item() == pytest.approx((x * up).sum().item(), abs=1e-10)
+
+
+def test_the_walk_has_even_length_and_speed():
+    z0, z1 = torch.tensor([[3.0, 0.0, 0.0]]).double(), torch.tensor([[-1.0, 1.0, 0.5]]).double()
+    t = torch.linspace(0, 1, 11).double()
+    path = SLERP.reference(z0.expand(11, 3), z1.expand(11, 3), t)
+    assert torch.allclose(path.norm(dim=1), (1 - t) * z0.norm() + t * z1.norm())
+    steps = torch.cosine_similarity(path[1:], path[:-1], dim=1).arccos()
+    assert torch.allclose(steps, steps[0].expand(10))
+    assert torch.allclose(path[0], z0[0]) and torch.allclose(path[-1], z1[0])
+
+
+def test_inputs_are_float32():
+    assert_float32(QUESTIONS)
