@@ -1,0 +1,198 @@
+"""Exercise 15: right answers by any route are right on every seed, and each mistake is called by its name."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from question_tests import assert_float32, assert_full_points, assert_keeps, assert_mistakes_are_named, assert_well_written, ids
+from question_tests import result as result_of
+from scipy.spatial.distance import jensenshannon
+from scipy.stats import wasserstein_distance
+
+from gencourse.adversarial import losses
+from gencourse.grading.questions.q15_wgan import (
+    BALANCE,
+    CRITIC,
+    JENSEN_SHANNON,
+    LEAST_SQUARES,
+    PENALTY,
+    QUESTIONS,
+    WASSERSTEIN,
+)
+
+# Right answers by other routes than the reference's.
+
+
+def least_squares_library(real, fake, a, b, c):
+    loss = losses.least_squares(a.item(), b.item(), c.item())
+    return torch.stack([loss.d_loss(real, fake), loss.g_loss(fake)])
+
+
+def least_squares_list(real, fake, a, b, c):
+    mse = torch.nn.functional.mse_loss
+    d = [(mse(r, b) + mse(f, a)) / 2 for r, f in zip(real, fake, strict=True)]
+    return [torch.stack(d), torch.stack([mse(f, c) / 2 for f in fake])]
+
+
+def wasserstein_by_distribution_functions(x, y):
+    """The area between the two empirical distribution functions."""
+    rows = []
+    for a, b in zip(x, y, strict=True):
+        at = torch.cat([a, b]).sort().values
+        between = ((a[:, None] <= at).float().mean(0) - (b[:, None] <= at).float().mean(0)).abs()
+        rows.append((between[:-1] * at.diff()).sum())
+    return torch.stack(rows)
+
+
+def wasserstein_double(x, y):
+    return (x.double().sort(-1)[0] - y.double().sort(-1)[0]).abs().sum(-1) / x.shape[-1]
+
+
+def shannon_library(p, q):
+    m = (p + q) / 2
+    kl = torch.nn.functional.kl_div  # takes the logarithm of the second argument of KL first
+    one = kl(m.clamp_min(1e-30).log(), p, reduction="none").sum(1)
+    return (one + kl(m.clamp_min(1e-30).log(), q, reduction="none").sum(1)) / 2
+
+
+def shannon_entropies(p, q):
+    return torch.special.entr((p + q) / 2).sum(1) - (torch.special.entr(p).sum(1) + torch.special.entr(q).sum(1)) / 2
+
+
+def shannon_loop(p, q):
+    rows = []
+    for a, b in zip(p, q, strict=True):
+        total = torch.tensor(0.0)
+        for u, w in zip(a, b, strict=True):
+            total = total + (0.5 * u * torch.log(2 * u / (u + w)) if u > 0 else 0)
+            total = total + (0.5 * w * torch.log(2 * w / (u + w)) if w > 0 else 0)
+        rows.append(total)
+    return rows
+
+
+def shannon_with_a_small_number(p, q):
+    """Not exact, but the error is below the tolerance."""
+    m = (p + q) / 2
+    return 0.5 * (p * ((p + 1e-10) / (m + 1e-10)).log() + q * ((q + 1e-10) / (m + 1e-10)).log()).sum(1)
+
+
+def critic(y, W, v):
+    return torch.tanh(torch.nn.functional.linear(y.reshape(len(y), -1), W)).mv(v)
+
+
+def critic_library(real, fake, W, v):
+    return losses.wasserstein.d_loss(critic(real, W, v), critic(fake, W, v))
+
+
+def critic_loop(real, fake, W, v):
+    return torch.stack(
+        [v @ torch.tanh(W @ f.flatten()) - v @ torch.tanh(W @ r.flatten()) for r, f in zip(real, fake, strict=True)]
+    )
+
+
+def balance_library(k, real, fake, gamma, step):
+    rows = [
+        torch.stack(losses.began_balance(a, r, f, gamma=gamma.item(), step=step.item()))
+        for a, r, f in zip(k, real, fake, strict=True)
+    ]
+    return torch.stack(rows)
+
+
+def balance_by_minimum(k, real, fake, gamma, step):
+    gap = (gamma * real - fake).mean(1)
+    k = torch.maximum(torch.minimum(k + step * gap, torch.ones_like(k)), torch.zeros_like(k))
+    return torch.stack((k, real.mean(1) + abs(gap)), -1)
+
+
+def penalty_by_autograd(real, fake, t, W, v):
+    y = (t.view(-1, 1, 1) * real + (1 - t.view(-1, 1, 1)) * fake).requires_grad_()
+    (slope,) = torch.autograd.grad(critic(y, W, v).sum(), y, create_graph=True)
+    return (slope.flatten(1).norm(2, dim=1) - 1).pow(2)
+
+
+def penalty_loop(real, fake, t, W, v):
+    rows = []
+    for r, f, share in zip(real, fake, t, strict=True):
+        y = (f + share * (r - f)).detach().requires_grad_(True)
+        (slope,) = torch.autograd.grad(critic(y[None], W, v)[0], y, create_graph=True)
+        rows.append((torch.sqrt((slope**2).sum()) - 1) ** 2)
+    return rows
+
+
+@pytest.mark.parametrize(
+    ("question", "function", "seeds"),
+    [
+        *[(question, question.reference, 200) for question in QUESTIONS],
+        *[(LEAST_SQUARES, function, 100) for function in (least_squares_library, least_squares_list)],
+        *[(WASSERSTEIN, function, 100) for function in (wasserstein_by_distribution_functions, wasserstein_double)],
+        *[(JENSEN_SHANNON, function, 100) for function in (shannon_library, shannon_entropies, shannon_with_a_small_number)],
+        (JENSEN_SHANNON, shannon_loop, 20),
+        *[(CRITIC, function, 100) for function in (critic_library, critic_loop)],
+        *[(BALANCE, function, 100) for function in (balance_library, balance_by_minimum)],
+        *[(PENALTY, function, 100) for function in (penalty_by_autograd, penalty_loop)],
+    ],
+    **ids,
+)
+def test_right_answers_have_full_points_on_every_seed(question, function, seeds):
+    assert_full_points(question, function, seeds)
+
+
+@pytest.mark.parametrize("question", QUESTIONS, **ids)
+def test_each_mistake_loses_points_and_is_called_by_its_name(question, monkeypatch):
+    assert_mistakes_are_named(question, monkeypatch)
+
+
+@pytest.mark.parametrize("question", QUESTIONS, **ids)
+def test_mistakes_are_many_and_sentences_are_short_and_distinct(question):
+    assert_well_written(question)
+
+
+def test_what_is_right_is_paid():
+    """A formula that fails in the extreme keeps the points for the rest; a value without its gradient those for values."""
+    assert_keeps(JENSEN_SHANNON, "zero times infinity", 2)
+    assert_keeps(BALANCE, "k not clamped", 2)
+    assert_keeps(PENALTY, "no gradient", 3)
+    assert_keeps(WASSERSTEIN, "no gradient", 2)
+
+
+def test_a_mixture_drawn_by_the_student_is_noticed():
+    """Normal mixing, or uniform: either way the numbers passed in are not the ones used."""
+
+    def normal(real, fake, t, W, v):
+        return penalty_by_autograd(real, fake, torch.randn(len(real)), W, v)
+
+    said = result_of(PENALTY, normal, 0)
+    assert said.points == 0
+    assert "two calls with the same inputs gave different answers" in said.sentence
+
+
+def test_the_references_are_what_they_claim_to_be():
+    for seed in range(5):
+        inputs = WASSERSTEIN.draw(seed)["values"]
+        ours = WASSERSTEIN.reference(*(torch.tensor(a).double() for a in inputs.values()))
+        scipy = [wasserstein_distance(x, y) for x, y in zip(*inputs.values(), strict=True)]
+        assert ours.numpy() == pytest.approx(scipy, abs=1e-12)
+
+        inputs = JENSEN_SHANNON.draw(seed)["zeros"]
+        p, q = (torch.tensor(a).double() for a in inputs.values())
+        ours = JENSEN_SHANNON.reference(p, q)
+        scipy = [jensenshannon(a, b) ** 2 for a, b in zip(p.numpy(), q.numpy(), strict=True)]
+        assert ours.numpy() == pytest.approx(scipy, abs=1e-7)
+        assert ours[-1].item() == pytest.approx(math.log(2), abs=1e-6)  # the disjoint pair; float32 inputs sum to one roughly
+
+
+def test_the_inputs_tell_mistakes_apart():
+    """Slopes below 1, zeros in every row but the first, k outside [0, 1] at both ends."""
+    for seed in range(50):
+        real, fake, t, W, v = (torch.tensor(a).double() for a in PENALTY.draw(seed)["values"].values())
+        y = (t[:, None, None] * real + (1 - t[:, None, None]) * fake).requires_grad_()
+        (slope,) = torch.autograd.grad(critic(y, W, v).sum(), y)
+        assert (slope.flatten(1).norm(dim=1) < 0.99).any()
+        zeros = JENSEN_SHANNON.draw(seed)["zeros"]
+        assert all((zeros[name][0] > 0).all() and (zeros[name][1:] == 0).any(1).all() for name in "pq")
+        k, real, fake, gamma, step = BALANCE.draw(seed)["at the ends"].values()
+        free = k + step * (gamma * real.mean(1) - fake.mean(1))
+        assert np.array_equal(free > 1, np.arange(len(k)) % 2 == 0)
+        assert np.array_equal(free < 0, np.arange(len(k)) % 2 == 1)
+    assert_float32(QUESTIONS)
