@@ -134,6 +134,7 @@ def submit_exercise(
     """For students: see that your notebook runs and what it answers, and write the one file to hand in."""
     from gencourse.grading.submit import submit
 
+    typer.echo("Running your notebook, as grading will ...")
     for line in submit(number, notebook, name, out):
         typer.echo(line)
 
@@ -144,7 +145,9 @@ def grade_class(
     exercise: Annotated[str, typer.Option(help="The exercise: 09.")],
     out: Annotated[Path, typer.Option(help="Folder for marks and feedback; a second run continues and renews what is there.")],
     jobs: Annotated[int | None, typer.Option(min=1, max=64, help="Hand-ins graded at once; default one a processor.")] = None,
-    timeout: Annotated[float, typer.Option(min=1, help="Seconds for one hand-in; a sixth of it for one cell or call.")] = 60,
+    timeout: Annotated[
+        float, typer.Option(min=1, help="Seconds for the code of one hand-in; a sixth of it for one cell or call.")
+    ] = 60,
     memory: Annotated[float, typer.Option(min=1, help="GB for one hand-in.")] = 2,
     secret_file: Annotated[Path | None, typer.Option(help="Draws the inputs; default OUT/secret, made if missing.")] = None,
     unsafe_no_sandbox: Annotated[
@@ -158,16 +161,20 @@ def grade_class(
     from gencourse.grading.conversation import Limits
     from gencourse.grading.grade import grade, read_secret
 
-    records = grade(
-        folder,
-        exercise.zfill(2),
-        out,
-        jobs=jobs,
-        limits=Limits(timeout, int(memory * 2**30)),
-        secret=None if secret_file is None else read_secret(secret_file),
-        shut_in=not unsafe_no_sandbox,
-        progress=lambda done, n: tqdm(done, total=n, desc=f"exercise {exercise.zfill(2)}", unit="hand-in"),
-    )
+    try:
+        records = grade(
+            folder,
+            exercise.zfill(2),
+            out,
+            jobs=jobs,
+            limits=Limits(timeout, int(memory * 2**30)),
+            secret=None if secret_file is None else read_secret(secret_file),
+            shut_in=not unsafe_no_sandbox,
+            progress=lambda done, n: tqdm(done, total=n, desc=f"exercise {exercise.zfill(2)}", unit="hand-in"),
+        )
+    except KeyboardInterrupt:
+        typer.echo("gencourse: stopped. What is graded is kept; the same command again goes on from there.", err=True)
+        raise SystemExit(130) from None
     report.write(records, questions.of_exercise(exercise.zfill(2)), out)
     for line in report.summary(records, out):
         typer.echo(line)

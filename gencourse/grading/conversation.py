@@ -24,13 +24,18 @@ from gencourse.grading.sandbox import DidNotStart, Stopped, Worker
 Record = dict[str, Any]
 
 _TRIES = 3
-_MOST_STARTS = 30
+_MOST_STARTS = 15  # each may take some seconds, which are not the student's
 _PAUSE = 0.5  # seconds before another try, then four times as long
+_ODD = "something else than an answer arrived from your code."
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What a submission may use: seconds in all, of which a cell or a call gets a sixth, and bytes of memory."""
+    """What a submission may use: seconds in all, of which a cell or a call gets a sixth, and bytes of memory.
+
+    Only the time counts in which a student's cells run or functions are called. What a worker takes to start is ours, so
+    that a slow start on a busy machine costs nobody a point.
+    """
 
     seconds: float = 60.0
     memory: int = 2 * 2**30
@@ -58,9 +63,9 @@ class Conversation:
     ) -> None:
         self._cells, self._slot, self._limits, self._shut_in, self._trusted = cells, slot, limits, shut_in, trusted
         self._imports = sorted({question.library for question in questions})
-        self._seconds = limits.seconds + sum((q.seconds or 0.0) * len(q.checks) for q in questions)
+        self._seconds = limits.seconds + sum((q.seconds or 0.0) * sum(not c.of for c in q.checks) for q in questions)
+        self._spent = 0.0  # seconds of the student's
         self._worker: Worker | None = None
-        self._deadline: float | None = None
         self._starts = 0
         self._stopped: dict[int, Record] = {}  # the cells that were stopped, by number
         self._left_out: set[int] = set()
@@ -83,6 +88,7 @@ class Conversation:
         self._given = {question.function: list(question.arguments) for question in earlier}
         self._oracle = oracle
         oracle.allowed = set(self._given)
+        oracle.start()  # now, and not in the middle of a call whose time is counted
 
     def answers(self, question: Question, inputs: Mapping[str, Inputs]) -> dict[str, dict[str, Any]]:
         """What `assess` needs: the answers to all checks of a question and to its example."""
@@ -113,24 +119,44 @@ class Conversation:
         step = max(self._limits.step, question.seconds or 0.0)
         try:
             worker = self._running()
-            asked = self._oracle if self._given else None
-            return _plain_answer(worker.request(request, min(step, self._left()), asked), gradients)
+            return _plain_answer(self._ask(worker, request, step, self._oracle if self._given else None), gradients)
         except Stopped as stopped:
             self._worker = None
             return {"stopped": (stopped.status, stopped.says)}
         except protocol.ProtocolError:
-            return {"stopped": ("error", "something else than an answer arrived from your code.")}
+            return {"stopped": ("error", _ODD)}
+
+    def _ask(self, worker: Worker, request: Record, seconds: float, asked: Oracle | None = None) -> Record:
+        """The worker's answer to something that runs a student's code; its time counts.
+
+        Raises:
+            Stopped: if the worker's code was stopped, or there is no time left. The worker is closed then.
+        """
+        left = self._seconds - self._spent
+        if left <= 0:
+            worker.close()
+            raise self._over("not tried")
+        begun = time.monotonic()
+        try:
+            return worker.request(request, min(seconds, left), asked)
+        except Stopped as stopped:
+            if stopped.status == "timeout" and left < seconds:  # how much was left differs from run to run
+                raise self._over("stopped") from None
+            raise
+        finally:
+            self._spent += min(time.monotonic() - begun, seconds, left)  # ending a worker takes time, too: ours
+
+    def _over(self, what: str) -> Stopped:
+        return Stopped("timeout", f"{what}: the {self._seconds:.3g} seconds of the whole notebook were over.")
 
     def _running(self) -> Worker:
         """A worker in which all cells have run."""
         while self._worker is None:
-            if self._deadline is not None and self._left() <= 0:
-                raise Stopped("timeout", f"not tried: the {self._seconds:.3g} seconds of the whole notebook were over.")
+            if self._spent >= self._seconds:
+                raise self._over("not tried")
             if self._starts >= _MOST_STARTS:
                 raise Stopped("error", "not tried: your code has ended the process too often.")
             self._worker = self._start()
-            if self._deadline is None:  # what the start takes is our time
-                self._deadline = time.monotonic() + self._seconds
             self._run_cells(self._worker)
         return self._worker
 
@@ -150,31 +176,30 @@ class Conversation:
             again = cell.number in self._stopped
             request = {"do": "cell", "cell": cell.number, "source": cell.source, "only definitions": again}
             try:
-                errors += _plain_errors(worker.request(request, min(self._limits.step, self._left())), cell.number)
+                errors += _plain_errors(self._ask(worker, request, self._limits.step), cell.number)
             except (Stopped, protocol.ProtocolError) as stopped:
                 if again:
                     self._left_out.add(cell.number)
-                status = stopped.status if isinstance(stopped, Stopped) else "error"
-                self._stopped[cell.number] = {"cell": cell.number, "status": status, "message": str(stopped)}
+                status, says = (stopped.status, stopped.says) if isinstance(stopped, Stopped) else ("error", _ODD)
+                self._stopped[cell.number] = {"cell": cell.number, "status": status, "message": says}
                 worker.close()
                 self._worker = None
                 return
         try:
             if errors:
-                mended = worker.request({"do": "try again"}, min(self._limits.step, self._left())).get("mended")
+                mended = self._ask(worker, {"do": "try again"}, self._limits.step).get("mended")
                 errors = [e for e in errors if not isinstance(mended, list) or e["cell"] not in mended]
         except (Stopped, protocol.ProtocolError):
             worker.close()
             self._worker = None
             self._starts = _MOST_STARTS  # it would stop again
-        if self._given:
-            with contextlib.suppress(Stopped):  # the next request finds out
-                worker.request({"do": "replace", "given": self._given}, self._limits.step)
-            return
-        self.errors = sorted([*errors, *self._stopped.values()], key=lambda error: error["cell"])
-
-    def _left(self) -> float:
-        return self._seconds if self._deadline is None else self._deadline - time.monotonic()
+        if not self._given:
+            self.errors = sorted([*errors, *self._stopped.values()], key=lambda error: error["cell"])
+        elif self._worker is not None:
+            try:
+                self._ask(worker, {"do": "replace", "given": self._given}, self._limits.step)
+            except Stopped:
+                self._worker = None
 
 
 def reference_source(exercise: str) -> str:
@@ -200,6 +225,14 @@ class Oracle:
         self._seconds = limits.step
         self.allowed: set[str] = set()
 
+    def start(self) -> Worker:
+        """Its worker, with the reference's functions defined."""
+        if self._worker is None:
+            worker = Worker(*self._make)
+            worker.request({"do": "cell", "cell": 0, "source": self._cell, "only definitions": False}, 60.0)
+            self._worker = worker
+        return self._worker
+
     def __call__(self, asked: Mapping[str, Any]) -> dict[str, Any]:
         """The answer to a worker's question, as a frame; empty if there is none."""
         name, inputs, weights = asked.get("ask"), asked.get("inputs"), asked.get("weights")
@@ -211,10 +244,7 @@ class Oracle:
             request["options"] = self._options[name] | {"dtype": "float64", "twice": False}
             if weights is not None:
                 request |= {"do": "pull back", "weights": protocol.packed(protocol.unpacked(weights))}
-            if self._worker is None:
-                self._worker = Worker(*self._make)
-                self._worker.request({"do": "cell", "cell": 0, "source": self._cell, "only definitions": False}, 60.0)
-            said = self._worker.request(request, self._seconds)
+            said = self.start().request(request, self._seconds)
         except protocol.ProtocolError:
             return {}
         except Stopped:
@@ -304,8 +334,7 @@ def judge(
     if "not callable" in first:
         kind = first["not callable"]
         return refused(question, "wrong", f"{question.function} is not a function but of type {kind}; define it again.")
-    odd = ("error", "something else than an answer arrived from your code.")
-    usable = {name: {"stopped": odd} if {"absent", "not callable"} & a.keys() else a for name, a in answers.items()}
+    usable = {name: {"stopped": ("error", _ODD)} if {"absent", "not callable"} & a.keys() else a for name, a in answers.items()}
     return _as_data(assess(question, inputs, usable))
 
 

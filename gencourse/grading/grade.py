@@ -170,8 +170,9 @@ def _followed(
     if again["points"] <= result["points"]:
         return result
     which = " and ".join(q.id for q in needed)
-    more = again["points"] - result["points"]
-    note = f"Your function builds on {which}. With the right answer to {which} in place of yours it earns {more} more points."
+    points = again["points"] - result["points"]
+    more = "1 more point" if points == 1 else f"{points} more points"
+    note = f"Your function builds on {which}. With the right answer to {which} in place of yours it earns {more}."
     return again | {"notes": [note]}
 
 

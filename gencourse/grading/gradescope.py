@@ -21,8 +21,9 @@ _DATE = (1980, 1, 1, 0, 0, 0)  # the same archive from the same sources
 
 README = """Autograder for exercise {number}, made by `gencourse gradescope {number}`.
 
-Upload this archive as it is: Configure Autograder, Zip file upload; base image Ubuntu 22.04 or newer, and at least 2 GB of
-memory. Every hand-in is one notebook. Set the autograder's timeout to 10 minutes.
+Upload this archive as it is: Configure Autograder, Zip file upload; base image Ubuntu 22.04 or newer. Building it takes some
+minutes, most of them for PyTorch. Give the container at least 3 GB of memory, and set the autograder's timeout to 10 minutes.
+Every hand-in is one notebook; students see their marks and the sentences that help as soon as it is graded.
 
 How students' code is kept apart. Here it runs in a process of its own, under a user that may not read /autograder/source
 (the checks and the secret), with limits on memory, time, files and threads, and without the system calls for network, other
@@ -33,14 +34,21 @@ whatever is readable by everyone there. Nothing of other students is in the cont
 the process has the grader's user and could read the checks and the secret. Where it matters, download the submissions and
 grade them with `gencourse grade`.
 
-Keep this archive to yourself: it holds the right answers and the secret that inputs are drawn from.
+Keep this archive to yourself: it holds the right answers, and the secret that inputs are drawn from. The same archive gives a
+hand-in the same marks each time.
 """
 
 SETUP = """#!/usr/bin/env bash
 set -e
 apt-get update -qq
-DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends python3 python3-pip python3-venv
-python3 -m venv /opt/grader
+install() { DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends "$@"; }
+python=python3
+install python3 python3-venv
+if ! python3 -c "import sys; sys.exit(sys.version_info < (3, 11))"; then  # Ubuntu 22.04 has a newer one beside it
+    python=python3.11
+    install python3.11 python3.11-venv
+fi
+"$python" -m venv /opt/grader
 /opt/grader/bin/pip install --quiet "torch>=2.6" "numpy>=1.26" "scipy>=1.11" "scikit-learn>=1.4" "matplotlib>=3.8" \\
     tqdm typer pooch lightning-fabric
 chmod 700 /autograder/source

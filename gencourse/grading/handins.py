@@ -1,8 +1,8 @@
 """Who handed in what: a folder of submissions, read by name only.
 
 A file `ada.ipynb` or `ada.zip`, or a folder `ada/` with a notebook in it, is Ada's. What file systems and course platforms
-put around a name (`ada (1).ipynb`, `ada-09.ipynb`, `Ada_4711_assignsubmission_file`) is taken off. Everything in the folder
-is somebody's: what cannot be graded has a row as well.
+put around a name (`ada (1).ipynb`, `ada-09.ipynb`, Moodle's `Ada_4711_assignsubmission_file`, Canvas's
+`ada_LATE_12_345_work.ipynb`) is taken off. Everything in the folder is somebody's: what cannot be graded has a row as well.
 """
 
 from __future__ import annotations
@@ -98,6 +98,7 @@ def _notebooks(folder: Path) -> list[Path]:
 def _name(stem: str, exercise: str) -> str:
     name = unicodedata.normalize("NFC", stem)
     name = re.sub(r"_\d+_assignsubmission_.*$", "", name)
+    name = re.sub(r"(_LATE)?_\d+_\d+_.*$", "", name, flags=re.IGNORECASE)
     name = re.sub(r"\s*\(\d+\)$", "", name)
     name = re.sub(rf"[-_ ]{re.escape(exercise)}$", "", name)
     return printable(name.strip()) or "student"

@@ -33,11 +33,21 @@ SAID = {
 }
 UNSAFE = "graded without a sandbox: a hostile hand-in may have written its marks itself."
 _STYLE = """
-body{font:16px/1.5 system-ui,sans-serif;max-width:46rem;margin:2rem auto;padding:0 1rem;color:#1c2430;background:#fff}
-h1{font-size:1.5rem}h2{font-size:1.1rem;margin:1.6rem 0 .3rem}table{border-collapse:collapse;width:100%}
-td,th{text-align:left;padding:.3rem .6rem .3rem 0;border-bottom:1px solid #d9dee6;vertical-align:top}
-td.n,th.n{text-align:right;white-space:nowrap}.ok{color:#176b3a}.no{color:#a3341f}.note{background:#f3f5f8;padding:.6rem .9rem}
-code{font:.9em ui-monospace,monospace;overflow-wrap:anywhere}svg{max-width:100%;height:auto}
+:root{color-scheme:light dark;--ink:#1c2430;--page:#fff;--line:#d9dee6;--soft:#f1f4f8;--bar:#3b6ea5;--ok:#176b3a;--no:#a3341f;
+--link:#0b57a4}
+@media(prefers-color-scheme:dark){:root{--ink:#e3e8ef;--page:#14181f;--line:#39424f;--soft:#222934;--bar:#6ea3dc;--ok:#6cc795;
+--no:#f2937f;--link:#8cbcf2}}
+body{font:16px/1.5 system-ui,sans-serif;max-width:46rem;margin:2rem auto;padding:0 1rem;color:var(--ink);background:var(--page);
+overflow-wrap:anywhere}
+h1{font-size:1.5rem}h2{font-size:1.1rem;margin:1.6rem 0 .3rem}a{color:var(--link)}table{border-collapse:collapse;width:100%}
+td,th{text-align:left;padding:.3rem .8rem .3rem 0;border-bottom:1px solid var(--line);vertical-align:top;overflow-wrap:normal}
+td.n,th.n{text-align:right;white-space:nowrap}td.free{overflow-wrap:anywhere;min-width:6rem}
+.ok{color:var(--ok)}.no{color:var(--no)}.note{background:var(--soft);padding:.6rem .9rem}
+.checks td:nth-child(1){width:1.2rem}.checks td:nth-child(2){width:10rem}.checks td:nth-child(3){width:4.5rem}
+code{font:.9em ui-monospace,monospace}svg{max-width:100%;height:auto;fill:var(--ink)}
+.bar{fill:var(--bar)}.rest{fill:var(--line)}.axis{stroke:var(--ink)}
+@media(max-width:34rem){.wide{display:none}td.n,th.n{white-space:normal}.checks td.n{white-space:nowrap}
+.checks td:nth-child(2){width:5rem}td,th{padding-right:.5rem}svg text{font-size:19px}}
 """
 
 
@@ -64,9 +74,11 @@ def summary(records: Sequence[Record], out: Path) -> list[str]:
     students = by_student(records)
     blank = [hand_ins[0]["name"] for hand_ins in students if total(hand_ins[0]) is None]
     where = f"marks in {out / 'grades.csv'}, the class in {out / 'report.html'}"
-    lines = [f"{len(records)} hand-ins of {len(students)} students; {where}"]
+    lines = [f"{_number(len(records), 'hand-in')} of {_number(len(students), 'student')}; {where}"]
     if blank:
         lines.append(f"NOT GRADED, grade again: {', '.join(blank)}")
+    if look := len(_attention(students)):
+        lines.append(f"{_number(look, 'student')} to look at yourself: the page about the class says why")
     if any(not record["sandbox"] for record in records):
         lines.append(f"Every mark here was {UNSAFE}")
     return lines
@@ -159,17 +171,17 @@ def _about(question: Question, result: Record) -> list[str]:
     given = "" if result["status"] == "grader_error" else f"{result['points']} of "
     lines = [f"<h2>{question.id} {_escaped(question.title)}: {given}{result['out_of']} points</h2>"]
     parts = result["checks"]
-    if len({(part["status"], part["says"]) for part in parts}) == 1 and parts[0]["says"]:
+    if len({(part["status"], part["says"]) for part in parts}) == 1 and parts[0]["status"] != "ok" and parts[0]["says"]:
         lines.append(f'<p class="no">{_escaped(_sentence(parts[0]["says"]))}</p>')
     else:
-        lines.append("<table>")
+        lines.append("<table class=checks>")
         for part in parts:
             right = part["status"] == "ok"
-            said = "right" if right else _sentence(part["says"])
+            said = (f"right: {part['says']}" if part["says"] else "right") if right else _sentence(part["says"])
             mark = "✓" if right else "✗"
             lines.append(
                 f'<tr><td class="{"ok" if right else "no"}">{mark}</td><td>{_escaped(part["name"])}</td>'
-                f"<td class=n>{part['points']} of {part['out_of']}</td><td>{_escaped(said)}</td></tr>"
+                f"<td class=n>{part['points']} of {part['out_of']}</td><td class=free>{_escaped(said)}</td></tr>"
             )
         lines.append("</table>")
     return lines + [f"<p class=note>{_escaped(note)}</p>" for note in result.get("notes", ())]
@@ -213,14 +225,19 @@ def report(students: Sequence[Sequence[Record]], questions: Sequence[Question]) 
     lines = []
     if any(not record["sandbox"] for record in counting):
         lines.append(f"<p class=note>Some or all hand-ins were {UNSAFE}</p>")
-    count = f"{len(students)} students, {sum(map(len, students))} hand-ins, {len(scores)} students with marks"
+    handed_in = _number(sum(map(len, students)), "hand-in")
+    count = f"{_number(len(students), 'student')}, {handed_in}, {_number(len(scores), 'student')} with marks"
     middle = f"; mean {statistics.mean(scores):.1f}, median {statistics.median(scores):g} of {most}" if scores else ""
     lines.append(f"<p>{count}{middle}.</p>")
+    attention = _attention(students)
+    if attention:
+        lines.append(f'<p class=note><a href="#look">{_number(len(attention), "student")} to look at yourself</a>, below.</p>')
     lines += ["<h2>Points</h2>", _histogram(scores, most), "<h2>Questions, the most missed first</h2>", "<table>"]
-    lines.append("<tr><th>Question</th><th class=n>full points</th><th class=n>mean</th><th></th><th>most frequent</th></tr>")
+    lines.append("<tr><th>Question</th><th class=n>full points</th><th class=n>mean</th><th class=wide></th><th>if not</th></tr>")
     lines += [row for _, row in sorted(_missed(question, i, counting) for i, question in enumerate(questions))]
     lines += ["</table>", "<h2>The commonest named mistakes</h2>", *_mistakes(counting)]
-    lines += ["<h2>To look at</h2>", *_attention(students)]
+    lines += ["<h2 id=look>To look at yourself</h2>", *(["<ul>", *attention, "</ul>"] if attention else ["<p>Nothing.</p>"])]
+    lines += ["<h2>Everybody</h2>", *_everybody(students, questions)]
     return _page(f"Exercise {questions[0].id.split('.')[0].zfill(2)}: the class", lines)
 
 
@@ -232,16 +249,16 @@ def _histogram(scores: Sequence[int], most: int) -> str:
     for points in range(most + 1):
         tall = 120 * count[points] / high
         x = points * step
-        bars.append(f'<rect x="{x + 1:.1f}" y="{130 - tall:.1f}" width="{step - 2:.1f}" height="{tall:.1f}" fill="#3b6ea5"/>')
+        bars.append(f'<rect x="{x + 1:.1f}" y="{130 - tall:.1f}" width="{step - 2:.1f}" height="{tall:.1f}" class="bar"/>')
         if count[points]:
             bars.append(f'<text x="{x + step / 2:.1f}" y="{126 - tall:.1f}" text-anchor="middle">{count[points]}</text>')
         if most <= 30 or points % 5 == 0:
             bars.append(f'<text x="{x + step / 2:.1f}" y="146" text-anchor="middle">{points}</text>')
     said = ", ".join(f"{count[p]} with {p}" for p in sorted(count)) or "none"
     return (
-        f'<svg viewBox="0 -6 {width} {height}" role="img" font-size="11" fill="#1c2430" xmlns="http://www.w3.org/2000/svg">'
+        f'<svg viewBox="0 -14 {width} {height + 8}" role="img" font-size="11" xmlns="http://www.w3.org/2000/svg">'
         f"<title>Number of students by points: {said}.</title>{''.join(bars)}"
-        f'<path d="M0 130H{width}" stroke="#1c2430"/></svg>'
+        f'<path d="M0 130H{width}" class="axis"/></svg>'
     )
 
 
@@ -256,8 +273,8 @@ def _missed(question: Question, place: int, counting: Sequence[Record]) -> tuple
     row = (
         f"<tr><td>{question.id} {_escaped(question.title)}</td><td class=n>{full} of {n}</td>"
         f"<td class=n>{mean:.1f} of {question.points}</td>"
-        f'<td><svg viewBox="0 0 100 12" width="100" height="12" role="img"><title>{bar:.0f} % of the points</title>'
-        f'<rect width="100" height="12" fill="#e6eaf0"/><rect width="{bar:.1f}" height="12" fill="#3b6ea5"/></svg></td>'
+        f'<td class=wide><svg viewBox="0 0 100 12" width="100" height="12" role="img"><title>{bar:.0f} % of the points</title>'
+        f'<rect width="100" height="12" class="rest"/><rect width="{bar:.1f}" height="12" class="bar"/></svg></td>'
         f"<td>{common or '-'}</td></tr>"
     )
     return (bar, place), row
@@ -284,19 +301,45 @@ def _mistakes(counting: Sequence[Record]) -> list[str]:
 
 
 def _attention(students: Sequence[Sequence[Record]]) -> list[str]:
-    lines = []
+    """An entry for each student whose marks a person should look at, those without marks first."""
+    first: list[str] = []
+    then: list[str] = []
     for hand_ins in students:
-        name = f"<b>{_escaped(hand_ins[0]['name'])}</b>"
+        why = []
         for record in hand_ins:
+            says = []
             if total(record) is None or record["says"]:
-                says = record["says"] or "parts could not be graded; grade again."
-                lines.append(f"<li>{name}: {_escaped(record['file'])}: {_escaped(says)}</li>")
-            stopped = sorted({str(e["cell"]) for e in record["cells"] if "type" not in e}, key=int)
-            if stopped:
-                lines.append(f"<li>{name}: {_escaped(record['file'])}: cell {', '.join(stopped)} had to be stopped</li>")
+                says.append(record["says"] or "parts could not be graded; grade again.")
+            says += [f"cell {error['cell']}: {error['message']}" for error in record["cells"] if "type" not in error]
+            for question in record["questions"]:
+                stopped = {part["says"] for part in question["checks"] if part["status"] in ("timeout", "memory")}
+                says += [f"{question['id']}: {text}" for text in sorted(stopped)]
+            why += [f"{record['file']}: {text}" for text in says]
         if len(hand_ins) > 1:
-            lines.append(f"<li>{name}: {len(hand_ins)} hand-ins; {_escaped(hand_ins[0]['file'])} counts</li>")
-    return ["<ul>", *lines, "</ul>"] if lines else ["<p>Nothing.</p>"]
+            why.append(f"{len(hand_ins)} hand-ins; {hand_ins[0]['file']} counts, the best.")
+        if why:
+            entry = f"<li>{_linked(hand_ins[0])}: {'<br>'.join(map(_escaped, why))}</li>"
+            (first if total(hand_ins[0]) is None else then).append(entry)
+    return first + then
+
+
+def _everybody(students: Sequence[Sequence[Record]], questions: Sequence[Question]) -> list[str]:
+    head = "".join(f"<th class=n>{question.id}</th>" for question in questions)
+    lines = [f"<table><tr><th>student</th>{head}<th class=n>points</th></tr>"]
+    for record, *_ in students:
+        given = ["" if r["status"] == "grader_error" else str(r["points"]) for r in record["questions"]]
+        cells = "".join(f"<td class=n>{points}</td>" for points in [*given, _blank(total(record)) or "not graded"])
+        lines.append(f"<tr><td class=free>{_linked(record)}</td>{cells}</tr>")
+    return [*lines, "</table>"]
+
+
+def _linked(record: Record) -> str:
+    """The student's name, as a link to the feedback."""
+    return f'<a href="feedback/{handins.file_name(record["student"])}.html">{_escaped(record["name"])}</a>'
+
+
+def _number(n: int, what: str) -> str:
+    return f"{n} {what}" if n == 1 else f"{n} {what}s"
 
 
 def _page(title: str, lines: Sequence[str]) -> str:

@@ -1,7 +1,8 @@
 """`gencourse submit`: a student's own look at a notebook before handing it in, and the one file to hand in.
 
-The notebook is run from top to bottom in a process of its own, as it is graded, and each question is checked as `check` does it,
-on new random inputs. Whatever comes of that, the file is written: nothing that was written by the student is lost.
+The notebook is run from top to bottom in a process of its own, as it is graded and within the same time, and each question is
+checked as `check` does it, on new random inputs. Whatever comes of that, the file is written: nothing that was written by the
+student is lost. On Windows the file is written, and nothing is run.
 """
 
 from __future__ import annotations
@@ -18,8 +19,6 @@ from gencourse.grading.conversation import Limits
 from gencourse.grading.notebook import Unreadable
 from gencourse.grading.report import SAID
 from gencourse.grading.sandbox import DidNotStart
-
-_LIMITS = Limits(seconds=120.0)
 
 
 def submit(number: str, path: Path | None = None, name: str | None = None, out: Path = Path()) -> list[str]:
@@ -43,13 +42,13 @@ def submit(number: str, path: Path | None = None, name: str | None = None, out: 
     content = notebook.read_bytes(path)
     try:
         record = grade.grade_notebook(
-            content, every, {q.id: secrets.randbits(64) for q in every}, slot=0, limits=_LIMITS, shut_in=False
+            content, every, {q.id: secrets.randbits(64) for q in every}, slot=0, limits=Limits(), shut_in=False
         )
         lines = _how_it_went(record)
     except Unreadable as error:
         raise Unreadable(f"{path}: {error}") from None
     except DidNotStart as error:
-        lines = [f"Your notebook could not be tried here ({error}); it is written all the same."]
+        lines = [f"Your notebook was not tried here ({error}); `check` in it asks the same questions."]
     target = out / f"{_file_name(name or getpass.getuser())}-{number}.ipynb"
     checkpoint.write_atomically(target, _without_outputs(content))
     return [*lines, f"Hand in this file: {target}"]
@@ -59,11 +58,11 @@ def _how_it_went(record: dict) -> list[str]:
     lines = []
     for result in record["questions"]:
         mark = "✓" if result["status"] == "ok" else "·" if result["status"] == "missing" else "✗"
-        lines.append(f"{mark} {result['sentence']}")
+        lines += [f"{mark} {result['sentence']}", *(f"  {note}" for note in result.get("notes", ()))]
     answered = sum(result["status"] != "missing" for result in record["questions"])
     points, out_of = (sum(result[key] for result in record["questions"]) for key in ("points", "out_of"))
     lines.append(f"{answered} of {len(record['questions'])} questions answered; {points} of {out_of} points on these inputs.")
-    lines += record["notes"] + [note for result in record["questions"] for note in result.get("notes", ())]
+    lines += record["notes"]
     for error in record["cells"]:
         what = f"{error['type']}: {error['message']}" if "type" in error else f"{SAID[error['status']]}: {error['message']}"
         code = f" ({error['code']})" if error.get("code") else ""

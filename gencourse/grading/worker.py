@@ -17,7 +17,6 @@ import importlib
 import linecache
 import os
 import platform
-import resource
 import socket
 import struct
 import sys
@@ -35,6 +34,8 @@ def confine(setup: Json) -> None:
         os.setgroups([])
         os.setresgid(setup["uid"], setup["uid"], setup["uid"])
         os.setresuid(setup["uid"], setup["uid"], setup["uid"])
+    if setup["limits"]:
+        import resource
     for name, value in setup["limits"].items():
         kind = getattr(resource, f"RLIMIT_{name}", None)
         if kind is not None:
@@ -206,7 +207,8 @@ class Notebook:
 
     def _syntax(self, error: BaseException) -> Json:
         line = error.lineno if isinstance(error, SyntaxError) else None
-        code = (error.text or "").strip()[:80] if isinstance(error, SyntaxError) else ""
+        code = (error.text or "").strip() if isinstance(error, SyntaxError) else ""
+        code = code if len(code) <= 80 else f"{code[:77]}..."
         message = error.msg if isinstance(error, SyntaxError) else str(error)
         return {"type": type(error).__name__, "message": str(message)[:200], "line": line, "code": code}
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import toy_exercise
+from hand_ins import FORGED, frames
 from toy_exercise import HONEST, IMPORTS, KL_RIGHT, SCALED_RIGHT, notebook
 
 from gencourse.grading import conversation, grade, handins, questions, report, sandbox
@@ -45,7 +46,7 @@ def test_inputs_depend_on_secret_student_and_question_and_on_nothing_else():
 
 
 def test_names_are_taken_out_of_what_is_put_around_them(tmp_path):
-    for name in ("ada (1).ipynb", "ADA-09.ipynb", "bo.zip", ".hidden.ipynb", "notes.txt"):
+    for name in ("ada (1).ipynb", "ADA-09.ipynb", "bo.zip", ".hidden.ipynb", "notes.txt", "bo_LATE_12_345_09-x.ipynb"):
         (tmp_path / name).write_bytes(b"")
     for folder in ("Cem Öz_4711_assignsubmission_file", "out", "__MACOSX", "empty"):
         (tmp_path / folder).mkdir()
@@ -58,6 +59,7 @@ def test_names_are_taken_out_of_what_is_put_around_them(tmp_path):
         ("ada", "ADA-09.ipynb"),
         ("ada", "ada (1).ipynb"),
         ("bo", "bo.zip"),
+        ("bo", "bo_LATE_12_345_09-x.ipynb"),
         ("cem öz", "x.ipynb"),
         ("empty", "empty"),
         ("notes", "notes.txt"),
@@ -108,6 +110,48 @@ def test_a_sandbox_that_does_not_start_is_tried_again_and_never_a_zero(tmp_path,
     (record,) = graded(tmp_path / "hand-ins", tmp_path / "out")  # nothing is kept of what failed
     assert report.total(record) == 5
     assert fails == []
+
+
+def test_the_time_that_workers_take_to_start_is_not_the_students(monkeypatch):
+    """Five starts of a second each, and three seconds for the notebook: what is right has its points."""
+    started = []
+    real = conversation.Worker
+
+    def slow(*args):
+        started.append(1)
+        time.sleep(1.0)
+        return real(*args)
+
+    monkeypatch.setattr(conversation, "Worker", slow)
+    content = notebook(IMPORTS + "import os", "os._exit(1)", "def kl(p, q):\n    os._exit(1)\n", SCALED_RIGHT)
+    seeds = {"90.1": 1, "90.2": 1}
+    record = grade.grade_notebook(content, toy_exercise.QUESTIONS, seeds, slot=0, limits=Limits(3, memory=2**29))
+    assert [result["points"] for result in record["questions"]] == [0, 2]
+    assert record["questions"][0]["checks"][0]["says"] == "your code ended the process (exit code 1)."
+    assert len(started) >= 4
+
+
+def test_a_notebooks_time_is_bounded_and_what_is_said_of_it_does_not_depend_on_the_clock():
+    content = notebook(IMPORTS, *["while True: pass"] * 9, KL_RIGHT, SCALED_RIGHT)
+    limits = Limits(1.2, memory=2**29)
+    begun = time.monotonic()
+    record = grade.grade_notebook(content, toy_exercise.QUESTIONS, {"90.1": 1, "90.2": 1}, slot=0, limits=limits)
+    assert time.monotonic() - begun < 1.2 + 5 * conversation._MOST_STARTS
+    over = "not tried: the 1.2 seconds of the whole notebook were over."
+    assert {(p["status"], p["says"]) for q in record["questions"] for p in q["checks"]} == {("timeout", over)}
+    says = {error["message"] for error in record["cells"]}
+    assert says <= {
+        "stopped after 0.2 seconds; is there a loop that does not end?",
+        "stopped: the 1.2 seconds of the whole notebook were over.",
+        over,
+    }
+
+
+def test_a_cell_that_answers_for_the_worker_is_told_in_a_sentence_of_ours():
+    content = notebook(IMPORTS, frames(FORGED + "forged(errors=5)\n"), KL_RIGHT, SCALED_RIGHT)
+    record = grade.grade_notebook(content, toy_exercise.QUESTIONS, {"90.1": 1, "90.2": 1}, slot=0, limits=LIMITS)
+    assert record["cells"] == [{"cell": 3, "status": "error", "message": "something else than an answer arrived from your code."}]
+    assert [result["points"] for result in record["questions"]] == [3, 2]
 
 
 def test_a_fault_of_the_grader_is_no_zero_either(tmp_path, monkeypatch):

@@ -35,6 +35,21 @@ def test_the_same_archive_from_the_same_sources_and_its_limits_said(tmp_path):
         gradescope.archive("77", tmp_path / "c.zip")
 
 
+@pytest.mark.parametrize(("new_enough", "python"), [(True, "python3"), (False, "python3.11")])
+def test_the_environment_is_made_with_a_python_that_is_new_enough(tmp_path, new_enough, python):
+    """The set-up script, with commands in the place of the container's that write down how they were called."""
+    for name in ("apt-get", "chmod", "pip", "python3", "python3.11"):
+        code = f"[ $1 != -c ] || exit {int(not new_enough)}\n" if name == "python3" else ""
+        (tmp_path / name).write_text(f'#!/bin/sh\n{code}echo {name} "$@" >> {tmp_path}/log\n')
+        (tmp_path / name).chmod(0o755)
+    script = gradescope.SETUP.replace("/opt/grader/bin/pip", "pip")
+    subprocess.run(["/bin/bash", "-c", script], env={"PATH": str(tmp_path)}, check=True)
+    log = (tmp_path / "log").read_text().splitlines()
+    assert f"{python} -m venv /opt/grader" in log
+    assert any(line.startswith("apt-get install") and line.endswith(f"{python} {python}-venv") for line in log)
+    assert log[-1] == "chmod 700 /autograder/source"
+
+
 def test_it_grades_what_is_handed_in(tmp_path):
     """The archive is unpacked where the service would; its own copy of the package does the grading."""
     base = tmp_path / "autograder"

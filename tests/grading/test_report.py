@@ -96,9 +96,40 @@ def test_the_class_page_counts(tmp_path):
     assert page.index("90.1 The KL") < page.index("90.2 The mean of squares")  # the most missed first
     assert "<td class=n>1 of 4</td>" in page
     assert "<td class=n>3</td><td>90.1 swapped</td><td>P and q have changed places.</td>" in page
+    assert '<td class=free><a href="feedback/bo.html">bo</a></td><td class=n>0</td><td class=n>2</td><td class=n>2</td>' in page
+    assert "to look at yourself" not in page
     assert report.report(
         report.by_student([record("x", (0, 0), questions=[refused(q, "grader_error", "") for q in EVERY])]), EVERY
     )
+
+
+def test_what_needs_a_person_is_said_at_the_top_and_who_has_no_marks_comes_first():
+    stopped = record("ada", (0, 2), cells=[{"cell": 4, "status": "timeout", "message": "stopped after 10 seconds"}])
+    slow = record("bo", (0, 2))
+    slow["questions"][0] = result(EVERY[0], 0, "the time was over", status="timeout")
+    blank = record("zoe", (0, 0), questions=[refused(q, "grader_error", "") for q in EVERY], says="not graded: no room")
+    students = report.by_student([stopped, slow, record("cem", (3, 2)), record("dee", (3, 2)), record("dee", (0, 2), "2"), blank])
+    page = report.report(students, EVERY)
+    assert '<a href="#look">4 students to look at yourself</a>' in page
+    look = page[page.index("<h2 id=look>") : page.index("<h2>Everybody")]
+    assert [line.split(".html")[0].rpartition("/")[2] for line in look.splitlines() if line[:4] == "<li>"] == [
+        *("zoe", "ada", "bo", "dee")
+    ]
+    for says in (
+        "cell 4: stopped after 10 seconds",
+        "bo.ipynb: 90.1: the time was over",
+        "2 hand-ins; dee.ipynb counts, the best.",
+    ):
+        assert says in look
+    assert "<td class=n></td><td class=n></td><td class=n>not graded</td>" in page
+
+
+def test_what_an_experiment_reached_is_said_where_it_is_good():
+    good = record("ada", (3, 2))
+    good["questions"][1]["checks"][0]["says"] = "the loss is 1.234 nats."
+    page = report.feedback([good], EVERY)
+    assert '<td class="ok">✓</td><td>values</td><td class=n>2 of 2</td><td class=free>right: the loss is 1.234 nats.</td>' in page
+    assert 'class="no"' not in page
 
 
 def test_what_students_write_is_text_in_every_page(tmp_path):

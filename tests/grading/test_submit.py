@@ -1,16 +1,20 @@
 """What a student is told before handing in, and that nothing of the notebook is lost."""
 
 import json
+import os
+import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import toy_exercise
-from toy_exercise import HONEST, IMPORTS, SCALED_RIGHT, notebook
+from toy_exercise import HONEST, IMPORTS, KL_RIGHT, SCALED_RIGHT, notebook
 
+import gencourse.grading
+from gencourse.grading import conversation, questions, sandbox
 from gencourse.grading import notebook as notebooks
-from gencourse.grading import questions
 from gencourse.grading.submit import submit
 
 ROOT = Path(__file__).parents[2]
@@ -69,6 +73,85 @@ def test_which_notebook_is_one_sentence(here):
     assert submit("90", Path("90-mine.ipynb"), name="ada")[-1] == "Hand in this file: ada-90.ipynb"
 
 
+OF_LINUX_ALONE = [
+    *((os, name) for name in ("pidfd_open", "setresuid", "setresgid")),
+    (signal, "pidfd_send_signal"),
+]
+
+
+def test_on_macos_it_is_tried_without_what_linux_alone_has(here, monkeypatch, tmp_path):
+    """Both processes believe that they are on macOS, and what macOS lacks is not there."""
+    beside = tmp_path / "beside"
+    beside.mkdir()
+    for name in sandbox.BESIDE_THE_STUDENT:
+        shutil.copy(Path(gencourse.grading.__file__).with_name(name), beside / name.replace("worker", "real"))
+    (beside / "worker.py").write_text(
+        "import os, runpy, sys\nsys.platform = 'darwin'\nsys.modules['resource'] = None\n"
+        "del os.setresuid, os.setresgid, os.setgroups\n"
+        "runpy.run_path(os.path.join(os.path.dirname(__file__), 'real.py'), run_name='__main__')\n"
+    )
+    monkeypatch.setattr(sandbox, "HERE", beside)
+    monkeypatch.setattr(sys, "platform", "darwin")
+    for module, name in OF_LINUX_ALONE:
+        monkeypatch.delattr(module, name)
+    ends = "import os\nif os.path.exists('/'):\n    os._exit(3)\n"
+    here.write_bytes(notebook(IMPORTS, KL_RIGHT, SCALED_RIGHT, "import sys\nraise ValueError(sys.platform)", ends))
+    assert submit("90", name="ada") == [
+        "✓ 90.1: correct (3/3 points).",
+        "✓ 90.2: correct (2/2 points).",
+        "2 of 2 questions answered; 5 of 5 points on these inputs.",
+        "It does not run from top to bottom: cell 5 (raise ValueError(sys.platform)): ValueError: darwin",
+        "It does not run from top to bottom: cell 6: raised an error: your code ended the process (exit code 3).",
+        "Hand in this file: ada-90.ipynb",
+    ]
+
+
+def test_on_windows_the_file_is_written_and_nothing_is_run(here, monkeypatch):
+    monkeypatch.setattr(sys, "platform", "win32")
+    monkeypatch.setattr(conversation, "_PAUSE", 0.0)
+    monkeypatch.setattr(subprocess, "Popen", None)
+    for module, name in [*OF_LINUX_ALONE, (os, "geteuid"), (os, "setgroups")]:
+        monkeypatch.delattr(module, name)
+    here.write_bytes(HONEST)
+    assert submit("90", name="ada") == [
+        "Your notebook was not tried here (on Windows, notebooks are not run); `check` in it asks the same questions.",
+        "Hand in this file: ada-90.ipynb",
+    ]
+    assert notebooks.parse(Path("ada-90.ipynb").read_bytes()) == notebooks.parse(HONEST)
+    here.write_text("oops")
+    with pytest.raises(ValueError, match="this is not a notebook"):
+        submit("90")
+
+
+def test_it_can_be_imported_where_there_is_no_linux():
+    script = (
+        "import os, select, signal, sys, torch\n"
+        "for name in ('resource', 'fcntl', 'pwd', 'grp'): sys.modules[name] = None\n"
+        "del os.pidfd_open, os.geteuid, os.fork, os.setresuid, select.poll, signal.pidfd_send_signal, signal.SIGKILL\n"
+        "import gencourse.grading.submit, gencourse.grading.worker\nprint('imported')\n"
+    )
+    assert subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout == "imported\n"
+
+
+def test_a_note_on_a_question_stands_beneath_it(here, monkeypatch):
+    from gencourse.grading import grade
+
+    real = grade.grade_notebook
+
+    def noted(*args, **options):
+        record = real(*args, **options)
+        record["questions"][0]["notes"] = ["Your function builds on 90.0."]
+        return record
+
+    monkeypatch.setattr(grade, "grade_notebook", noted)
+    here.write_bytes(HONEST)
+    assert submit("90", name="ada")[:3] == [
+        "✓ 90.1: correct (3/3 points).",
+        "  Your function builds on 90.0.",
+        "✓ 90.2: correct (2/2 points).",
+    ]
+
+
 def test_what_was_handed_in_is_graded_as_it_was_checked(tmp_path):
     """With the command, as a student and an instructor would, on a real exercise."""
     solution = next((ROOT / "solutions").glob("09-*.ipynb"))
@@ -85,6 +168,6 @@ def test_what_was_handed_in_is_graded_as_it_was_checked(tmp_path):
     graded = subprocess.run(
         [*run, "grade", "handed-in", "--exercise", "9", "--out", "out"], capture_output=True, text=True, cwd=tmp_path, check=True
     )
-    assert graded.stdout == "1 hand-ins of 1 students; marks in out/grades.csv, the class in out/report.html\n"
+    assert graded.stdout == "1 hand-in of 1 student; marks in out/grades.csv, the class in out/report.html\n"
     assert "1/1" in graded.stderr  # the progress bar
     assert "ada,ada-09.ipynb,yes,total,,graded,15,15,,,bubblewrap" in (tmp_path / "out" / "grades.csv").read_text()
