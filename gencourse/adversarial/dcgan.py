@@ -236,9 +236,9 @@ RECIPES = (
         "faces",
         data=_faces,
         options={"latent": 32, "width": 16},
-        fit={"steps": 3000, "batch_size": 64, "lr": 1e-3, "ema": 0.999},
+        fit={"steps": 10_000, "batch_size": 64, "lr": 1e-3, "ema": 0.999},
         metric="frechet_ratio",
-        needs="two CPU cores, three minutes",
+        needs="two CPU cores, ten minutes",
     ),
     Recipe(
         "mnist",
