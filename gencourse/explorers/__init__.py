@@ -1,8 +1,8 @@
 """Interactive pictures: they run in the page with no kernel, and the same object works in JupyterLab and on Colab.
 
-`LatentArithmetic` adds and subtracts faces. `Manifold` walks through the latent plane of a decoder. `OnePixelAtATime` watches a NADE draw an image, and flips its pixels.
-`ReceptiveField` shows which earlier pixels a conditional depends on. `TheGame` trains a GAN of points. `VAEPanel` retrains a
-VAE; it needs Python, and says so. `SelfTest` asks a chapter's questions, for practice.
+`LatentArithmetic` adds and subtracts faces. `Manifold` walks through the latent plane of a decoder. `OnePixelAtATime` watches
+a NADE draw an image, and flips its pixels. `ReceptiveField` shows which earlier pixels a conditional depends on. `TheGame` trains
+a GAN of points. `VAEPanel` retrains a VAE; it needs Python, and says so. `SelfTest` asks a chapter's questions, for practice.
 """
 
 from gencourse.explorers.base import Explorer
