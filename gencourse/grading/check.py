@@ -84,7 +84,8 @@ def collect(question: Question, function: Callable, inputs: Mapping[str, Inputs]
         for check in question.checks
         if not check.of
     }
-    return {**answers, "example": harness.run(function, question.example, **question.calling())}
+    # What is said of an experiment is its number: no need to train on the example as well.
+    return {**answers, "example": {} if question.seconds else harness.run(function, question.example, **question.calling())}
 
 
 def assess(

@@ -626,7 +626,9 @@ def _kernel(at_most: float) -> Measure:
     )
 
 
-# The error in percent, measured on 200 seeds: @@
+# The error in percent, measured on 200 seeds: the reference 0.011 at most; on 40 seeds least squares, Adam, gradient descent and
+# absolute errors 0.014, minibatches of four 0.15. A transposed kernel 0.62 at least, a turned one 1.8, all others, and what takes
+# no thought, more than 4.
 EXPERIMENT = Question(
     id="14.5",
     title="Train a layer that doubles images",
@@ -636,7 +638,7 @@ EXPERIMENT = Question(
     example={"small": np.array([[[1.0, 2.0], [0.0, -1.0]]]), "large": np.resize([1.0, 0.5, 2.0, -1.0, 0.0], (1, 4, 4))},
     checks=(
         Check("trained", 3, _float32(_pairs), measure=_kernel(0.5)),
-        Check("to the end", 1, _float32(_pairs), measure=_kernel(0.1), of="trained"),
+        Check("to the end", 1, _float32(_pairs), measure=_kernel(0.2), of="trained"),
     ),
     mistakes=(
         Mistake(

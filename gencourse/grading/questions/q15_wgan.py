@@ -860,7 +860,9 @@ def _critic_measure(at_most: float) -> Measure:
     )
 
 
-# What is missed, in percent, measured on 200 seeds: @@
+# What is missed, in percent: the reference, the optimal transport itself, 0 on 200 seeds; networks of two hidden layers, with
+# penalties of weight 1 and 0.1, 20 at most on 30. A classifier's logits 38 at least, no penalty 56, probabilities 58, all others,
+# and what takes no thought, more than 67.
 EXPERIMENT = Question(
     id="15.7",
     title="Train a critic",
@@ -869,7 +871,7 @@ EXPERIMENT = Question(
     reference=_potentials,
     example={"real": np.array([[0.0, 0.0], [1.0, 0.0]]), "fake": np.array([[0.0, 2.0], [1.0, 2.0]])},
     checks=(
-        Check("trained", 3, _float32(_two_clouds), measure=_critic_measure(35)),
+        Check("trained", 3, _float32(_two_clouds), measure=_critic_measure(30)),
         Check("close to the best", 1, _float32(_two_clouds), measure=_critic_measure(25), of="trained"),
     ),
     mistakes=(
