@@ -247,13 +247,13 @@ def grade_09(content):
 
 def test_a_question_that_builds_on_a_wrong_one_keeps_its_own_points_and_the_feedback_says_so():
     record, points = grade_09(solution("09", EARLIER_WRONG))
-    assert points == [0, 3, 4, 5]  # gradients through the earlier answer included
+    assert points == [0, 3, 4, 5, 5]  # gradients through the earlier answer included
     assert record["questions"][2]["notes"] == [
         "Your function builds on 9.1. With the right answer to 9.1 in place of yours it earns 4 more points."
     ]
     # An error of its own is still an error.
     record, points = grade_09(solution("09", {**EARLIER_WRONG, "return log_lik - gaussian_kl": "return log_lik + gaussian_kl"}))
-    assert points == [0, 3, 0, 5]
+    assert points == [0, 3, 0, 5, 5]
     assert "notes" not in record["questions"][2]
 
 
@@ -267,7 +267,7 @@ def test_right_answers_of_any_kind_of_number_have_full_marks():
         "    return [np.float64(v.item()) for v in log_weights.logsumexp(0) - torch.tensor(float(len(eps))).log()]",
     }
     record, points = grade_09(solution("09", changed))
-    assert points == [3, 3, 4, 5], [result["sentence"] for result in record["questions"]]
+    assert points == [3, 3, 4, 5, 5], [result["sentence"] for result in record["questions"]]
 
 
 def test_the_oracle_answers_for_earlier_questions_only():

@@ -63,7 +63,7 @@ def test_it_grades_what_is_handed_in(tmp_path):
     environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(base / "source"), "OMP_NUM_THREADS": "1"}
     subprocess.run([sys.executable, "-c", script], env=environment, cwd="/", check=True)
     result = json.loads((base / "results" / "results.json").read_text())
-    assert result["score"] == 15
-    assert sum(test["max_score"] for test in result["tests"]) == 15
+    assert result["score"] == 20
+    assert sum(test["max_score"] for test in result["tests"]) == 20
     assert {test["status"] for test in result["tests"]} == {"passed"}
     assert not re.search(r"sandbox|NONE", json.dumps(result))

@@ -164,10 +164,10 @@ def test_what_was_handed_in_is_graded_as_it_was_checked(tmp_path):
         check=True,
     )
     assert told.stdout.splitlines()[-1] == "Hand in this file: handed-in/ada-09.ipynb"
-    assert "15 of 15 points" in told.stdout
+    assert "20 of 20 points" in told.stdout
     graded = subprocess.run(
         [*run, "grade", "handed-in", "--exercise", "9", "--out", "out"], capture_output=True, text=True, cwd=tmp_path, check=True
     )
     assert graded.stdout == "1 hand-in of 1 student; marks in out/grades.csv, the class in out/report.html\n"
     assert "1/1" in graded.stderr  # the progress bar
-    assert "ada,ada-09.ipynb,yes,total,,graded,15,15,,,bubblewrap" in (tmp_path / "out" / "grades.csv").read_text()
+    assert "ada,ada-09.ipynb,yes,total,,graded,20,20,,,bubblewrap" in (tmp_path / "out" / "grades.csv").read_text()
