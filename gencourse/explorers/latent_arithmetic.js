@@ -115,6 +115,7 @@ function render({ model, el }) {
   const draw = generator(network), packed = model.get("z"), flat = unpack(packed), [count, dimension] = packed.shape;
   const z = Array.from({ length: count }, (_, i) => Array.from(flat.subarray(i * dimension, (i + 1) * dimension)));
   const letters = ["A", "B", "C"], signs = ["", "\u2212", "+"], start = model.get("slots").map((slot) => [...slot]);
+  const whole = model.get("strength");
   const picture = () => make("canvas", { width, height, role: "img" });
   let active = 0;
 
@@ -140,7 +141,10 @@ function render({ model, el }) {
   const empty = make("button", { class: "plain", type: "button" }, ["empty this term"]);
   empty.addEventListener("click", () => change((slots) => { slots[active] = []; }));
   const again = make("button", { class: "plain", type: "button" }, ["as at the start"]);
-  again.addEventListener("click", () => change((slots) => start.forEach((slot, i) => { slots[i] = [...slot]; })));
+  again.addEventListener("click", () => {
+    model.set("strength", whole);
+    change((slots) => start.forEach((slot, i) => { slots[i] = [...slot]; }));
+  });
   const controls = make("div", { class: "controls" }, [make("label", {}, ["C + ", slider, " ", amount, " \u00d7 (A \u2212 B)"]), empty, again]);
 
   // The samples to choose from.

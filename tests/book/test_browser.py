@@ -144,6 +144,21 @@ def play_some_rounds(page, explorer):
     assert canvas.evaluate("c => c.toDataURL()") != start
 
 
+def add_a_face(page, explorer):
+    explorer.locator(".sample").first.wait_for()
+    canvas, term = explorer.locator(".result canvas"), explorer.locator(".term").first
+    start, told = canvas.evaluate("c => c.toDataURL()"), term.text_content()
+    explorer.locator(".sample").nth(20).click()  # into the first term, which is active
+    assert term.text_content() != told
+    changed = canvas.evaluate("c => c.toDataURL()")
+    assert changed != start
+    explorer.locator("input[type=range]").focus()
+    page.keyboard.press("ArrowLeft")
+    assert canvas.evaluate("c => c.toDataURL()") != changed
+    explorer.get_by_text("as at the start").click()
+    assert canvas.evaluate("c => c.toDataURL()") == start
+
+
 def answer_the_questions(page, explorer):
     while explorer.get_by_role("button", name="check", exact=True).count():
         options = explorer.locator("label.option")
@@ -163,6 +178,7 @@ USES = {
     "receptive_field": look_from_another_pixel,
     "one_pixel_at_a_time": draw_some_pixels,
     "the_game": play_some_rounds,
+    "latent_arithmetic": add_a_face,
     "self_test": answer_the_questions,
 }
 
