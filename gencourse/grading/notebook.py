@@ -21,6 +21,7 @@ import stat
 import unicodedata
 import warnings
 import zipfile
+import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,7 +82,7 @@ def unzipped(archive: bytes) -> bytes:
             _not_too_large(entries[0].file_size)
             with opened.open(entries[0]) as file:
                 content = file.read(LARGEST_FILE + 1)
-    except (zipfile.BadZipFile, OSError, RuntimeError, NotImplementedError, EOFError, ValueError) as error:
+    except (zipfile.BadZipFile, OSError, RuntimeError, NotImplementedError, EOFError, ValueError, zlib.error) as error:
         if isinstance(error, Unreadable):
             raise
         raise Unreadable("this is not a zip archive that can be opened.") from None

@@ -84,3 +84,20 @@ def test_an_archive_that_unpacks_to_gigabytes_is_refused():
         notebook.unzipped(held.getvalue())
     with pytest.raises(Unreadable, match="MB of code"):
         notebook.parse(toy_exercise.notebook("x" * 3 * 2**20))
+
+
+def test_an_archive_with_one_damaged_byte_is_unreadable_and_nothing_else():
+    """Wherever the damage is: in a name, in the compressed data, in the sums that check it."""
+    held = io.BytesIO()
+    with zipfile.ZipFile(held, "w", zipfile.ZIP_DEFLATED) as zipped:
+        zipped.writestr("work.ipynb", json.dumps({"cells": [], "filler": list(range(500))}))
+    whole = held.getvalue()
+    refused = 0
+    for place in range(30, len(whole) - 30):
+        damaged = bytearray(whole)
+        damaged[place] ^= 0xFF
+        try:
+            notebook.unzipped(bytes(damaged))
+        except notebook.Unreadable:
+            refused += 1
+    assert refused > len(whole) / 2
