@@ -17,7 +17,10 @@ NOTE = "<!-- Made by book/make_pages.py from book/{source}; `make format` renews
 BEGIN, END = "<!-- the tree: begin -->", "<!-- the tree: end -->"
 SAID = {
     ("explicit",): "the model writes its density down",
-    ("explicit", "tractable"): "and computes it: belief networks pixel by pixel, flows bijection by bijection",
+    (
+        "explicit",
+        "tractable",
+    ): "and computes it: belief networks pixel by pixel, flows bijection by bijection",
     ("explicit", "approximate"): "and bounds or estimates it",
     ("implicit",): "the model only draws samples",
 }
@@ -35,7 +38,10 @@ def finished(chapter: str) -> bool:
 
 def exercise_of(chapter: str) -> str:
     """The file name of a chapter's exercise, without its ending; it has the chapter's number, and a name of its own."""
-    return next((path.stem for path in (BOOK.parent / "exercises").glob(f"{chapter[:2]}-*.ipynb")), chapter)
+    return next(
+        (path.stem for path in (BOOK.parent / "exercises").glob(f"{chapter[:2]}-*.ipynb")),
+        chapter,
+    )
 
 
 def anchor(heading: str) -> str:
@@ -50,7 +56,10 @@ def spans(equations: list[str]) -> str:
         chapter, count = number.split(".")
         follows = runs and runs[-1][-1] == f"{chapter}.{int(count) - 1}"
         runs = [*runs[:-1], [*runs[-1], number]] if follows else [*runs, [number]]
-    return ", ".join(f"({run[0]}) to ({run[-1]})" if len(run) > 2 else ", ".join(f"({n})" for n in run) for run in runs)
+    return ", ".join(
+        f"({run[0]}) to ({run[-1]})" if len(run) > 2 else ", ".join(f"({n})" for n in run)
+        for run in runs
+    )
 
 
 def slide_key(row: dict[str, Any]) -> tuple[int, str]:
@@ -62,7 +71,9 @@ def slide_key(row: dict[str, Any]) -> tuple[int, str]:
 def lecture_map() -> str:
     """The page that leads from a slide to its section, equations, code and exercise."""
     data = table()
-    toc = (BOOK.parent / "_toc.yml").read_text(encoding="utf-8")  # a page of the book is linked, other files are not
+    toc = (BOOK.parent / "_toc.yml").read_text(
+        encoding="utf-8"
+    )  # a page of the book is linked, other files are not
     lines = [
         "# Lecture map",
         "",
@@ -84,11 +95,19 @@ def lecture_map() -> str:
                 )
             name = f"{int(chapter[:2])} [{row['section']}]({chapter}.ipynb#{anchor(row['section'])})"
         equations = spans(row.get("equations", []))
-        code = ", ".join(f"`{symbol.removeprefix('gencourse.').replace(':', '.')}`" for symbol in row.get("code", []))
+        code = ", ".join(
+            f"`{symbol.removeprefix('gencourse.').replace(':', '.')}`"
+            for symbol in row.get("code", [])
+        )
         questions = row.get("exercise", [])
         file = exercise_of(chapter)
-        exercise = ", ".join(f"[{n}](../exercises/{file}.ipynb)" if f"exercises/{file}" in toc else n for n in questions)
-        lines.append(f"| {row['slides']} | {row['content']} | {name} | {equations} | {code} | {exercise} |")
+        exercise = ", ".join(
+            f"[{n}](../exercises/{file}.ipynb)" if f"exercises/{file}" in toc else n
+            for n in questions
+        )
+        lines.append(
+            f"| {row['slides']} | {row['content']} | {name} | {equations} | {code} | {exercise} |"
+        )
     return "\n".join(lines) + "\n"
 
 
@@ -98,10 +117,16 @@ def tree() -> str:
     lines = []
     for branch, title in catalog.BRANCHES.items():
         said = f": {SAID[branch]}" if branch in SAID else ""
-        lines.append(f"{'  ' * (len(branch) - 1)}- **{title[0].upper() + title[1:]}**{said}")
+        lines.append(
+            f"{'  ' * (len(branch) - 1)}- **{title[0].upper() + title[1:]}**{said}"
+        )
         for name, chapter in data["tree"].get(" / ".join(branch), []):
             number = int(chapter[:2])
-            entry = f"[{name}]({chapter}.ipynb), chapter {number}" if finished(chapter) else f"{name}, chapter {number}"
+            entry = (
+                f"[{name}]({chapter}.ipynb), chapter {number}"
+                if finished(chapter)
+                else f"{name}, chapter {number}"
+            )
             lines.append(f"{'  ' * len(branch)}- {entry}")
     return "\n".join(lines)
 
@@ -118,21 +143,42 @@ def references() -> str:
 
     lines = ["# References", "", NOTE.format(source="references.bib"), ""]
     entries = parse_file(str(BOOK / "references.bib"), "bibtex").entries.values()
-    for entry in sorted(entries, key=lambda entry: (str(entry.persons["author"][0].last_names), entry.fields["year"])):
-        people = [" ".join((*person.prelast_names, *person.last_names)) for person in entry.persons["author"]]
-        authors = " and ".join([", ".join(people[:-1]), people[-1]] if len(people) > 1 else people)
+    for entry in sorted(
+        entries,
+        key=lambda entry: (
+            str(entry.persons["author"][0].last_names),
+            entry.fields["year"],
+        ),
+    ):
+        people = [
+            " ".join((*person.prelast_names, *person.last_names))
+            for person in entry.persons["author"]
+        ]
+        authors = " and ".join(
+            [", ".join(people[:-1]), people[-1]] if len(people) > 1 else people
+        )
         if len(people) > 3:
             authors = f"{people[0]} and others"
-        where = entry.fields.get("booktitle") or entry.fields.get("journal") or entry.fields.get("publisher", "")
+        where = (
+            entry.fields.get("booktitle")
+            or entry.fields.get("journal")
+            or entry.fields.get("publisher", "")
+        )
         title = entry.fields["title"].replace("{", "").replace("}", "")
-        lines.append(f"- {authors} ({entry.fields['year']}). [{title}]({entry.fields['url']}). {where}.")
+        lines.append(
+            f"- {authors} ({entry.fields['year']}). [{title}]({entry.fields['url']}). {where}."
+        )
     return "\n".join(lines) + "\n"
 
 
 def main(arguments: list[str]) -> int:
     """Write the pages, or with `--check` say which are not current; the number is the exit status."""
     stale = 0
-    for name, make in (("lecture-map.md", lecture_map), ("index.md", index), ("references.md", references)):
+    for name, make in (
+        ("lecture-map.md", lecture_map),
+        ("index.md", index),
+        ("references.md", references),
+    ):
         path, text = BOOK / name, make()
         if path.exists() and path.read_text(encoding="utf-8") == text:
             continue
