@@ -4,12 +4,16 @@
     python -m gencourse.notebooks check [FILE ...]            say what is wrong, change nothing
     python -m gencourse.notebooks run 09-vae --profile cpu    execute a chapter and store its outputs
 
-The normal form keeps outputs and drops what changes by itself: counts, timings, addresses, widgets, progress bars.
+The normal form keeps outputs and drops what changes by itself: counts, timings, addresses, widgets, progress bars. It
+folds the cells that only prepare: the page shows their code on request.
 Needs the `book` extra, and the clone of the repository that the notebooks are in.
 """
 
 import argparse
+import base64
 import hashlib
+import io
+import itertools
 import json
 import os
 import re
@@ -24,12 +28,25 @@ FOLDERS = ("book", "exercises", "solutions")
 WIDGET = "application/vnd.jupyter.widget-view+json"
 COLAB = """import sys
 
-if "google.colab" in sys.modules:  # Colab has torch; this adds the course's own library and nothing else
+# Colab has torch; this adds the course's own library and nothing else
+if "google.colab" in sys.modules:
     %pip install --quiet "gencourse @ git+{url}\""""
 PARAMETERS = 'profile = "auto"'
 
 # Cell metadata that tools add for themselves; what people write (tags, mystnb, ...) stays.
-TOOLS = ("ExecuteTime", "colab", "collapsed", "execution", "id", "outputId", "papermill", "scrolled", "vscode")
+TOOLS = (
+    "ExecuteTime",
+    "colab",
+    "collapsed",
+    "execution",
+    "id",
+    "lines_to_next_cell",
+    "outputId",
+    "papermill",
+    "scrolled",
+    "vscode",
+)
+FOLDED = {"hide-input", "remove-input", "hide-cell", "remove-cell"}
 VOLATILE = (
     (re.compile(r"0x[0-9a-f]{6,}"), "0x000000"),  # still an address to nbval, which ignores addresses
     (re.compile(r"(/\S*)?/ipykernel_\d+/\d+\.py"), "/ipykernel_0/0.py"),
@@ -59,7 +76,7 @@ def normalise(nb: Any, url: str) -> str:
     seen: set[str] = set()
     counter = 0
     for cell in nb.cells:
-        cell.source = "\n".join(line.rstrip() for line in cell.source.strip("\n").split("\n"))
+        cell.source = _stripped(cell.source.strip("\n"), cell.cell_type)
         cell.metadata = nbformat.from_dict({k: v for k, v in cell.metadata.items() if k not in TOOLS and v not in ([], {})})
         cell.id = _identity(cell, seen)
         if cell.cell_type == "code":
@@ -71,6 +88,10 @@ def normalise(nb: Any, url: str) -> str:
             for output in cell.outputs:
                 if output.output_type == "execute_result":
                     output.execution_count = counter
+    for cell in _setup(nb):
+        tags = cell.metadata.get("tags", [])
+        if not set(tags) & FOLDED:
+            cell.metadata["tags"] = [*tags, "hide-input"]
     nbformat.validate(nb)
     return nbformat.writes(nb).rstrip("\n") + "\n"
 
@@ -91,6 +112,28 @@ def read(path: Path) -> Any:
         return nbformat.reads(json.dumps(raw | {"nbformat_minor": 5}), as_version=4)
     except (OSError, ValueError, KeyError, TypeError, nbformat.ValidationError) as error:
         raise SystemExit(f"{path} is no notebook that can be read: {(str(error).splitlines() or ['?'])[0]}") from None
+
+
+def _stripped(source: str, kind: str) -> str:
+    """The text without white space at the ends of lines, except where it means something."""
+    if kind == "code" and ('"""' in source or "'''" in source or source.startswith("%%")):
+        return source  # it may be a string's own; ruff strips the rest
+    lines = source.split("\n")
+    kept = [line.rstrip() for line in lines]
+    if kind == "markdown":  # two spaces break a line, unless it is the last of its paragraph
+        for i, (line, following) in enumerate(zip(lines, kept[1:], strict=False)):
+            if kept[i] and following and line.endswith("  "):
+                kept[i] += "  "
+    return "\n".join(kept)
+
+
+def _setup(nb: Any) -> list[Any]:
+    """The cells that prepare and teach nothing: Colab's, the parameters and the imports, before the first text after them."""
+    code = itertools.dropwhile(lambda cell: cell.cell_type != "code", nb.cells)
+    leading = list(itertools.takewhile(lambda cell: cell.cell_type == "code", code))
+    return [
+        cell for cell in leading if "parameters" in cell.metadata.get("tags", []) or re.match(r"(import|from)\s", cell.source)
+    ]
 
 
 def _identity(cell: Any, seen: set[str]) -> str:
@@ -123,6 +166,8 @@ def _outputs(outputs: Iterable[Any]) -> list[Any]:
             for kind in output.data:
                 if kind.startswith("image/") and isinstance(output.data[kind], str):
                     output.data[kind] = output.data[kind].strip("\n")
+                if kind == "image/png":
+                    output.data[kind] = lighter(output.data[kind])
         if output.output_type != "stream":
             streams = {}
         kept.append(output)
@@ -132,6 +177,34 @@ def _outputs(outputs: Iterable[Any]) -> list[Any]:
             if output.name == "stderr":
                 output.text = PROGRESS.sub("", output.text)
     return [output for output in kept if output.output_type != "stream" or output.text.strip()]
+
+
+def lighter(png: str) -> str:
+    """A picture as matplotlib writes it, in base64, with a palette of 256 colours: about a third of the bytes.
+
+    Pictures that already are without transparency, and those that 256 colours would change to the eye, stay as they are.
+    """
+    import numpy as np
+    from PIL import Image
+
+    try:
+        image = Image.open(io.BytesIO(base64.b64decode(png)))
+        image.load()
+    except (OSError, ValueError):
+        return png  # no picture: nothing to make lighter
+    if image.mode != "RGBA" or image.getextrema()[3] != (255, 255):
+        return png
+    rgb = image.convert("RGB")
+    if rgb.getcolors(256) is not None:
+        small = rgb.convert("P", palette=Image.Palette.ADAPTIVE)  # no colour changes
+    else:
+        small = rgb.quantize(256, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
+    error = np.abs(np.asarray(small.convert("RGB"), dtype=int) - np.asarray(rgb, dtype=int))
+    if np.quantile(error, 0.999) > 12:
+        return png
+    buffer = io.BytesIO()
+    small.save(buffer, format="png", optimize=True, dpi=image.info.get("dpi"))
+    return base64.b64encode(buffer.getvalue()).decode()
 
 
 def _settle(text: str) -> str:

@@ -1,5 +1,7 @@
 """The normal form of a notebook, and running one: what is kept, what is dropped, and that nothing else changes."""
 
+import base64
+import io
 import json
 import re
 import shutil
@@ -7,9 +9,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import matplotlib.image
 import nbformat
+import numpy as np
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+from PIL import Image
 
 from gencourse import notebooks
 
@@ -72,6 +77,54 @@ def test_the_normal_form_keeps_outputs_and_drops_what_changes_by_itself():
         {"text/plain": "<Thing at 0x000000>"},
         {"image/png": "QUJD", "text/plain": "<Figure size 640x480 with 1 Axes>"},
     ]
+
+
+def test_white_space_that_means_something_stays():
+    nb = notebook(
+        new_markdown_cell("a hard break  \nafter it   \nand again \nthe end  \n\nnext  "),
+        new_code_cell('s = """two spaces  \nat the end"""\nx = 1'),
+    )
+    _, after = normal(nb)
+    assert after.cells[2].source == "a hard break  \nafter it  \nand again\nthe end\n\nnext"
+    assert after.cells[3].source == 's = """two spaces  \nat the end"""\nx = 1'
+
+
+def test_cells_that_only_prepare_are_folded():
+    imports = new_code_cell("import math\n\nmath.pi")
+    nb = notebook(imports, new_markdown_cell("Text"), new_code_cell("import os"))
+    _, after = normal(nb)
+    assert [cell.metadata.get("tags", []) for cell in after.cells if cell.cell_type == "code"] == [
+        ["hide-input"],
+        ["parameters", "hide-input"],
+        ["hide-input"],
+        [],
+    ]
+
+
+def test_captions_are_kept():
+    figure = {"figure": {"caption": "A line. It rises."}, "image": {"alt": "a line"}}
+    assert normal(notebook(new_code_cell("x", metadata={"mystnb": figure})))[1].cells[2].metadata["mystnb"] == figure
+
+
+def test_pictures_get_a_palette_and_no_colour_of_a_grid_changes():
+    buffer = io.BytesIO()
+    pixels = np.random.default_rng(0).choice([0.0, 127 / 255, 1.0], (40, 60)).repeat(8, 0).repeat(8, 1)
+    matplotlib.image.imsave(buffer, pixels, cmap="gray", vmin=0, vmax=1, dpi=200)
+    stored = base64.b64encode(buffer.getvalue()).decode()
+    light = notebooks.lighter(stored)
+    assert len(light) < len(stored) / 2
+    image = Image.open(io.BytesIO(base64.b64decode(light)))
+    assert image.mode == "P" and image.info["dpi"] == pytest.approx((200, 200), abs=0.1)
+    np.testing.assert_array_equal(image.convert("RGBA"), Image.open(buffer))
+    assert notebooks.lighter(light) == light
+    assert notebooks.lighter("QUJD") == "QUJD"
+
+
+def test_a_picture_that_needs_more_colours_keeps_them():
+    buffer = io.BytesIO()
+    matplotlib.image.imsave(buffer, np.random.default_rng(0).random((64, 64, 3)))
+    stored = base64.b64encode(buffer.getvalue()).decode()
+    assert notebooks.lighter(stored) == stored
 
 
 def test_a_second_pass_changes_nothing():

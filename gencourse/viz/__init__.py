@@ -1,4 +1,4 @@
-"""Pictures for the book: each function returns a matplotlib `Figure` no wider than a page (7 inches at 100 dots each).
+"""Pictures for the book: each function returns a matplotlib `Figure` no wider than a page (7.9 inches at 100 dots each).
 
 `style()` sets matplotlib's defaults to what the pictures here assume. It is called explicitly, once a notebook.
 """

@@ -168,11 +168,11 @@ def beside_neighbours(samples: Tensor, neighbours: Tensor, space: Space, *, scal
     rows = [samples[:, None].cpu().double(), neighbours.cpu().double()]
     images = torch.cat(rows, 1).transpose(0, 1).flatten(0, 1)  # ((1 + k) N, C, H, W)
     pixels = mosaic(images, space, ncols=len(samples))
-    figure, axes = _pixel_figure(pixels, scale, left=148)
+    figure, axes = _pixel_figure(pixels, scale, space.shape[2], left=148)
     height = space.shape[1]
     k = neighbours.shape[1]
     names = ["sample", "nearest in training", "2nd nearest", "3rd nearest", *(f"{i}th nearest" for i in range(4, k + 1))][: k + 1]
-    axes.set_yticks([i * (height + 1) + (height - 1) / 2 for i in range(k + 1)], names)
+    axes.set_yticks([i * (height + 1) + (height + 1) / 2 for i in range(k + 1)], names)
     axes.set_xticks([])
     _bare(axes)
     return figure

@@ -61,14 +61,14 @@ def receptive_fields(fields: Mapping[str, Tensor], pixel: tuple[int, int]) -> Pi
 
 
 def filters(weights: Tensor, space: Space, *, n: int = 40, ncols: int = 10) -> Picture:
-    """The `n` largest rows of a weight matrix `(H, D)` as images of the space, each on its own scale; grey is zero."""
+    """The `n` largest rows of a weight matrix `(H, D)` as images of the space, each on its own scale: grey is zero."""
     if weights.dim() != 2 or weights.shape[1] != space.dim or space.shape[0] != 1:
         raise ValueError(f"filters draws rows of {space.dim} weights on a grey {space}, not a tensor {tuple(weights.shape)}.")
     weights = weights.detach().cpu().double()
     largest = weights[weights.norm(dim=1).argsort(descending=True)[:n]]
     scaled = largest / largest.abs().amax(1, keepdim=True).clamp_min(torch.finfo(torch.float64).tiny)  # to [-1, 1]
     grey = Space(space.shape, 256)
-    return image_grid(grey.from_unit((scaled + 1) / 2).view(-1, *space.shape), grey, ncols=ncols)
+    return image_grid(grey.from_unit((scaled + 1) / 2).view(-1, *space.shape), grey, ncols=ncols, ground=0.0)
 
 
 def samples_beside_means(samples: Tensor, means: Tensor, space: Space, *, ncols: int = 10) -> Picture:

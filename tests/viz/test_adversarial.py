@@ -104,14 +104,14 @@ def test_each_sample_stands_above_its_own_neighbours():
     samples = torch.arange(12).reshape(2, 1, 2, 3) % 5
     neighbours = torch.stack([samples, (samples + 1) % 5, (samples + 2) % 5], 1)  # (2, 3, 1, 2, 3)
     figure = viz.beside_neighbours(samples, neighbours, space)
-    array = shown(figure)
+    array = shown(figure)[1:-1, 1:-1]  # without its frame
     assert array.shape == (4 * 2 + 3, 2 * 3 + 1)
     for i in range(2):
         for row, image in enumerate([samples[i], *neighbours[i]]):
             np.testing.assert_allclose(array[3 * row : 3 * row + 2, 4 * i : 4 * i + 3], image[0] / 4)
     labels = [text.get_text() for text in figure.axes[0].get_yticklabels()]
     assert labels == ["sample", "nearest in training", "2nd nearest", "3rd nearest"]
-    assert figure.axes[0].get_yticks().tolist() == [0.5, 3.5, 6.5, 9.5]
+    assert figure.axes[0].get_yticks().tolist() == [1.5, 4.5, 7.5, 10.5]
 
 
 def test_neighbours_may_be_one_or_many():

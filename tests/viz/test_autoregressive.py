@@ -19,8 +19,8 @@ def shown(figure):
 
 
 def cell(array, row, column):
-    """The pixels of one image of a grid of 2 x 3 pixel images, one white pixel apart."""
-    return array[3 * row : 3 * row + 2, 4 * column : 4 * column + 3]
+    """The pixels of one image of a grid of 2 x 3 pixel images, one pixel apart behind a frame of one."""
+    return array[1 + 3 * row : 3 + 3 * row, 1 + 4 * column : 4 + 4 * column]
 
 
 def test_a_receptive_field_tells_seen_blind_later_and_the_pixel_itself_apart():
@@ -52,7 +52,7 @@ def test_filters_are_the_largest_rows_each_on_its_own_scale_with_grey_for_zero()
     first = [[1, 0, grey], [191 / 255, grey, grey]]
     assert cell(array, 0, 0) == pytest.approx(np.array(first), abs=1e-6)
     assert cell(array, 0, 1) == pytest.approx(np.array([[grey, grey, 0], [grey, grey, grey]]), abs=1e-6)
-    assert array.shape == (2, 7)  # the smallest row is left out
+    assert array.shape == (4, 9)  # the smallest row is left out
     with pytest.raises(ValueError, match="rows of 6 weights"):
         viz.filters(weights[:, :5], SPACE)
 
