@@ -89,16 +89,23 @@ def collect(question: Question, function: Callable, inputs: Mapping[str, Inputs]
 
 
 def assess(
-    question: Question, inputs: Mapping[str, Inputs], answers: Mapping[str, Mapping[str, Any]], *, explain: bool = True
+    question: Question,
+    inputs: Mapping[str, Inputs],
+    answers: Mapping[str, Mapping[str, Any]],
+    *,
+    explain: bool = True,
+    truths: dict[str, dict[str, Any]] | None = None,
 ) -> Result:
     """Judge the answers to the checks of a question; data in, data out.
 
     An answer may be `{"stopped": (status, sentence)}` in place of what `harness.run` says: the call did not come back. Without
-    `explain` there are points, but no sentence on what is wrong, which takes most of the time.
+    `explain` there are points, but no sentence on what is wrong, which takes most of the time. In `truths` the right answers to
+    these inputs are kept from one call to the next, by whoever judges many answers.
     """
     if all(answers[check.of or check.name].get("untouched") for check in question.checks):
         return _refused(question, "missing", "not attempted yet.")
-    parts = tuple(_judge(question, check, inputs[check.of or check.name], answers, explain) for check in question.checks)
+    truths = {} if truths is None else truths
+    parts = tuple(_judge(question, check, inputs[check.of or check.name], answers, explain, truths) for check in question.checks)
     right = {part.name for part in parts if part.status == "ok"}
     parts = tuple(_alone(check, part, right) for check, part in zip(question.checks, parts, strict=True))
     points, out_of = sum(part.points for part in parts), question.points
@@ -111,7 +118,12 @@ def assess(
 
 
 def _judge(
-    question: Question, check: Check, inputs: Inputs, answers: Mapping[str, Mapping[str, Any]], explain: bool
+    question: Question,
+    check: Check,
+    inputs: Inputs,
+    answers: Mapping[str, Mapping[str, Any]],
+    explain: bool,
+    truths: dict[str, dict[str, Any]],
 ) -> CheckResult:
     answer = answers[check.of or check.name]
     if "stopped" in answer:
@@ -122,9 +134,10 @@ def _judge(
         return CheckResult(check.name, status, 0, check.points, _error_sentence(question, answer["error"]))
     if check.measure is not None:
         return _measured(question, check, check.measure, inputs, answer)
-    truth = harness.run(
-        question.reference, inputs, check.gradients, **question.calling(check) | {"dtype": "float64", "twice": False}
-    )
+    if check.name not in truths:
+        options = question.calling(check) | {"dtype": "float64", "twice": False}
+        truths[check.name] = harness.run(question.reference, inputs, check.gradients, **options)
+    truth = truths[check.name]
     if _shape(answer) == _shape(truth) and _equal(check, answer, truth):
         return CheckResult(check.name, "ok", check.points, check.points)
     if not explain:

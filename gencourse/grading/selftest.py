@@ -1,19 +1,22 @@
 """`gencourse selftest`: for authors, whether an exercise's questions mark what they should, on many draws of the inputs.
 
 The reference has full marks, every mistake loses points, and what takes no thought has none at all: constants, NaN, nothing, an
-input handed back, random numbers. Judged by the `assess` that grades.
+input handed back, random numbers. Beside what the question's author thought of stand mutants and styles made by machine, see
+`gencourse.grading.mutants`. Judged by the `assess` that grades.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from gencourse.grading import questions
-from gencourse.grading.check import assess, collect
+from gencourse.grading import harness, mutants, questions
+from gencourse.grading.check import assess
 from gencourse.grading.conversation import Conversation, Limits, reference_source
+from gencourse.grading.mutants import Made
 from gencourse.grading.notebook import Cell
 from gencourse.grading.questions import Inputs, Question
 
@@ -55,38 +58,85 @@ def selftest(number: str, seeds: int = 20, *, through_worker: bool = False) -> t
 
     Args:
         number: of the exercise, `"09"`.
-        seeds: how many draws.
+        seeds: how many draws. An experiment, which trains something, has a twentieth of them.
         through_worker: also send the reference through a sandboxed worker, as grading does.
 
     Raises:
         ValueError: if there is no such exercise.
     """
     every = questions.of_exercise(number)
-    lines = [f"{'question':10}{'answer':42}{'points':>12}   {seeds} draws"]
+    lines = [f"{'question':10}{'answer':54}{'points':>12}   {seeds} draws"]
     passed = True
     for question in every:
-        rows = [("reference", question.reference, question.points, question.points)]
-        rows += [(f"mistake: {m.name}", m.function, 0, question.points - 1) for m in question.mistakes]
-        rows += [(f"trivial: {name}", function, 0, 0) for name, function in trivial(question).items()]
-        for name, function, least, most in rows:
-            points = [_points(question, function, seed) for seed in range(seeds)]
-            well = least <= min(points) and max(points) <= most
+        for says, well in _rows(question, seeds):
+            lines.append(f"{question.id:10}{says}")
             passed &= well
-            span = f"{min(points)}" if min(points) == max(points) else f"{min(points)} to {max(points)}"
-            verdict = "" if well else f"   WRONG: {most if least == most else f'at most {most}'} expected"
-            lines.append(f"{question.id:10}{name[:41]:42}{f'{span} of {question.points}':>12}{verdict}")
-        if len(question.mistakes) < 8 and not any(check.measure for check in question.checks):
-            passed = False
-            lines.append(f"{question.id:10}WRONG: {len(question.mistakes)} mistakes are named; at least 8 are wanted")
     if through_worker:
         passed &= _through_worker(number, every, seeds, lines)
     lines.append("all is as it should be" if passed else "NOT as it should be: see WRONG above")
     return lines, passed
 
 
-def _points(question: Question, function: Callable, seed: int) -> int:
-    inputs = question.draw(seed)
-    return assess(question, inputs, collect(question, function, inputs), explain=False).points
+def _rows(question: Question, seeds: int) -> Iterator[tuple[str, bool]]:
+    """A line for each answer, and whether it has the points that it should have."""
+    experiment = any(check.measure for check in question.checks)
+    count = -(-seeds // 20) if experiment else seeds
+    # Mutants take arguments from another draw, so there are two at least.
+    draws = [question.draw(seed) for seed in range(max(count, 2))]
+    truths: list[dict] = [{} for _ in range(count)]
+
+    def asked(answer: Made) -> list[tuple[int, ...]]:
+        """For each draw the points for each check."""
+        with np.errstate(all="ignore"):
+            return [_points(question, answer, draws[place], place, truths[place]) for place in range(count)]
+
+    def row(answer: Made, least: int, most: int, steady: bool = False) -> tuple[str, bool]:
+        judged = [check for check in question.checks if answer.gradients or not check.gradients]
+        lost = question.points - sum(check.points for check in judged)
+        points = [sum(draw) for draw in asked(answer)]
+        low, high = min(points), max(points)
+        well = max(0, least - lost) <= low and high <= most and (low == high or not steady)
+        expected = "the same on every draw" if steady else f"{most - lost}" if least == most else f"at most {most}"
+        span = f"{low}" if low == high else f"{low} to {high}"
+        verdict = "" if well else f"   WRONG: {expected} expected"
+        return f"{answer.name[:53]:54}{f'{span} of {question.points}':>12}{verdict}", well
+
+    full = question.points
+    yield row(_by_hand("reference", question.reference), full, full)
+    for mistake in question.mistakes:
+        yield row(_by_hand(f"mistake: {mistake.name}", mistake.function), 0, full - 1)
+    for name, function in trivial(question).items():
+        yield row(_by_hand(f"trivial: {name}", function), 0, 0)
+    for made in mutants.styles(question, draws):
+        yield row(made, full, full)
+    for made in mutants.mutants(question, draws):
+        yield row(replace(made, name=f"mutant: {made.name}"), 0, full - 1)
+    for made in mutants.naive(question, draws):
+        yield row(made, 0, full, steady=True)
+    for fault in mutants.monotonous(question, draws):
+        yield f"WRONG: {fault}", False
+    if len(question.mistakes) < 8 and not experiment:
+        yield f"WRONG: {len(question.mistakes)} mistakes are named; at least 8 are wanted", False
+
+
+def _by_hand(name: str, function: Callable) -> Made:
+    return Made(name, lambda check, draw: function)
+
+
+def _points(question: Question, answer: Made, inputs: Mapping[str, Inputs], draw: int, truths: dict) -> tuple[int, ...]:
+    """What an answer earns, check by check."""
+    given = {
+        check.name: harness.run(
+            answer.function(check, draw),
+            check.given(inputs[check.name]),
+            check.gradients,
+            **question.calling(check) | {"twice": answer.twice},
+        )
+        for check in question.checks
+        if not check.of
+    }
+    result = assess(question, inputs, {**given, "example": {}}, explain=False, truths=truths)
+    return tuple(part.points for part in result.checks)
 
 
 def _through_worker(number: str, every: tuple[Question, ...], seeds: int, lines: list[str]) -> bool:
@@ -101,7 +151,7 @@ def _through_worker(number: str, every: tuple[Question, ...], seeds: int, lines:
             well = min(points) == question.points
             passed &= well
             said = f"{min(points)} of {question.points}"
-            lines.append(f"{question.id:10}{'reference in the sandbox':42}{said:>12}{'' if well else '   WRONG'}")
+            lines.append(f"{question.id:10}{'reference in the sandbox':54}{said:>12}{'' if well else '   WRONG'}")
     return passed
 
 

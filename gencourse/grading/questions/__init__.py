@@ -13,7 +13,7 @@ import pkgutil
 import re
 import zlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -104,6 +104,7 @@ class Question:
         mistakes: the wrong functions it can name.
         seconds: for one call; None for the grader's own limit. An experiment trains something and says how long.
         library: what the inputs are, "torch" tensors or "numpy" arrays.
+        harmless: names of mutants made by machine that do no harm, and why: `{"x from another draw": "its shape counts alone"}`.
     """
 
     id: str
@@ -116,6 +117,7 @@ class Question:
     mistakes: tuple[Mistake, ...]
     seconds: float | None = None
     library: str = "torch"
+    harmless: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def points(self) -> int:
