@@ -43,6 +43,7 @@ class GAN(Implicit):
         classes: how many classes `context` distinguishes, labels `(B,)`; both networks see the one-hot label (Mirza and
             Osindero, 2014). None for an unconditional model.
         betas: Adam's, for both players.
+        g_lr: the generator's learning rate; None takes `fit`'s, which is the discriminator's.
     """
 
     def __init__(
@@ -60,6 +61,7 @@ class GAN(Implicit):
         clip: float | None = None,
         classes: int | None = None,
         betas: tuple[float, float] = (0.5, 0.999),
+        g_lr: float | None = None,
     ) -> None:
         super().__init__(space)
         if not isinstance(latent, int) or latent < 1:
@@ -69,7 +71,7 @@ class GAN(Implicit):
         if penalty < 0:
             raise ValueError(f"{type(self).__name__}: penalty must be 0 or more, not {penalty}.")
         self.latent, self.loss, self.d_steps, self.penalty, self.clip = latent, loss, d_steps, penalty, clip
-        self.classes, self.betas = classes, betas
+        self.classes, self.betas, self.g_lr = classes, betas, g_lr
         self.generator = generator or MLPGenerator(space, latent=latent, hidden=hidden, classes=classes)
         self.discriminator = discriminator or MLPDiscriminator(space, hidden=d_hidden, classes=classes)
 
@@ -127,7 +129,7 @@ class GAN(Implicit):
         clip = partial(losses.clip_weights, critic, self.clip) if self.clip is not None else None
         return [
             Move("d", self.d_loss, critic, times=self.d_steps, optimizer=adam, after=clip, validate=False),
-            Move("g", self.g_loss, self.generator.parameters(), optimizer=adam, validate=False),
+            Move("g", self.g_loss, self.generator.parameters(), optimizer=adam, lr=self.g_lr, validate=False),
         ]
 
     def _condition(self, context: Tensor | None, n: int) -> Tensor | None:

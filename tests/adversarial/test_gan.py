@@ -60,6 +60,16 @@ def test_each_player_moves_its_own_weights_alone():
     assert torch.autograd.grad(g.loss(x, None).sum(), model.generator.mu)[0] != 0
 
 
+@pytest.mark.parametrize(("g_lr", "expected"), [(None, 0.01), (0.002, 0.002)])
+def test_the_generator_may_have_a_learning_rate_of_its_own(g_lr, expected):
+    """Adam's first step is the learning rate, whatever the gradient."""
+    model = line(g_lr=g_lr)
+    before = [p.item() for p in model.parameters()]
+    fit(model, torch.zeros(16, 1), steps=1, batch_size=16, lr=0.01, progress=False)
+    moved = [abs(p.item() - b) for p, b in zip(model.parameters(), before, strict=True)]
+    assert moved == pytest.approx([expected, 0.01, 0.01], rel=1e-3)  # the generator's mean, the discriminator's w and b
+
+
 @pytest.mark.parametrize("k", [1, 3])
 def test_a_round_is_k_updates_of_d_on_fresh_batches_and_then_one_of_g(k):
     model, order, seen = line(d_steps=k), [], []
