@@ -162,14 +162,16 @@ def _measured(question: Question, check: Check, measure: Measure, inputs: Inputs
         says = (
             f"your answer has shape {_written(answer['value'].shape)}, where {question.returns}, here {_written(shape)}, belongs."
         )
-    if not says and not np.isfinite(answer["value"]).all():
+    if not says and not np.isfinite(measure.reads(answer["value"])).all():
         says = "some of your numbers are NaN or infinite."
     if not says:
         reached = measure.statistic(inputs, answer["value"])
         says = f"{measure.name} is {reached:.3f}{measure.unit}"
         if np.isfinite(reached) and reached <= measure.at_most:
             return CheckResult(check.name, "ok", check.points, check.points, f"{says}.")
-        says += f", and {measure.at_most:.3f} or less is wanted; {measure.says}"
+        with np.errstate(all="ignore"):
+            hint = next((hint.says for hint in measure.hints if hint.fits(measure, inputs, answer["value"])), measure.says)
+        says += f", and {measure.at_most:.3f} or less is wanted; {hint}"
     return CheckResult(check.name, "wrong", 0, check.points, says)
 
 
@@ -209,6 +211,12 @@ def _unknown(question: Question, check: Check, truth: Mapping, answer: Mapping, 
         what = "NaN" if np.isnan(value).any() else "infinite"
         return f"some of your numbers are {what}; look for a logarithm or a square root of zero or less, or an overflow."
     if check.gradients:
+        lost = [name for name in check.gradients if not np.isfinite(answer[f"gradient of {name}"]).all()]
+        if lost:
+            return (
+                f"your values are finite, but the derivative with respect to {' and '.join(lost)} has NaN or infinite numbers; "
+                "in torch.where, for instance, an infinite or NaN slope on the side that is not taken comes through as NaN."
+            )
         dead = [name for name in check.gradients if not answer[f"gradient of {name}"].any()]
         if dead:
             return (
@@ -217,6 +225,9 @@ def _unknown(question: Question, check: Check, truth: Mapping, answer: Mapping, 
             )
         off = [name for name in check.gradients if not _close(check, answer[f"gradient of {name}"], truth[f"gradient of {name}"])]
         return f"the derivative of your answer with respect to {' and '.join(off)} is not the right one."
+    error = _largest(value - right) / _largest(right) if _largest(right) else np.inf
+    if error < 0.005:
+        return f"right to about {-np.log10(error):.0f} digits only; is a constant rounded, or the precision too low?"
     with np.errstate(divide="ignore", invalid="ignore"):
         factor, shift = value / right, value - right
         same_factor = right.size > 1 and value.any() and np.ptp(factor) < 1e-3
@@ -266,6 +277,10 @@ def _close(check: Check, value: Any, other: Any) -> bool:
     if not isinstance(value, np.ndarray) or not isinstance(other, np.ndarray) or value.shape != other.shape:
         return False
     return np.allclose(value, other, rtol=check.rtol, atol=check.atol, equal_nan=True)
+
+
+def _largest(array: np.ndarray) -> float:
+    return float(np.abs(array).max(initial=0))
 
 
 def _written(shape: tuple[int, ...]) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import dis
+import inspect
 import io
 import linecache
 import sys
@@ -56,7 +57,8 @@ def run(
     answer: dict[str, Any] = {}
     during = "call"
     try:
-        with contextlib.redirect_stdout(io.StringIO()), torch.enable_grad():
+        # On the CPU, whatever device a notebook has set as its default: there is no other where it is graded.
+        with contextlib.redirect_stdout(io.StringIO()), torch.enable_grad(), torch.device("cpu"):
             leaves, arguments = tensors(track=True)
             result = function(*arguments)
             value = plain(result)
@@ -73,7 +75,7 @@ def run(
             result = torch.stack(list(result)) if isinstance(result, list) and _tracks(result) else result
             if isinstance(result, torch.Tensor) and result.requires_grad and result.numel():
                 during = "gradient"
-                weights = torch.linspace(1, 2, result.numel()).to(result).reshape(result.shape)
+                weights = torch.linspace(1, 2, result.numel(), dtype=torch.float64).to(result).reshape(result.shape)
                 found = torch.autograd.grad((result * weights).sum(), [leaves[n] for n in gradients], allow_unused=True)
             for name, gradient in zip(gradients, found, strict=True):
                 missing = np.zeros(np.shape(inputs[name]))
@@ -102,25 +104,28 @@ def _run_on_arrays(function: Callable, inputs: Mapping[str, np.ndarray], twice: 
 
 
 def plain(value: Any) -> np.ndarray | None:
-    """Numbers as a float64 array of the same shape; None for what is not one real number, array, tensor or list of them."""
+    """Numbers as a float64 array of the same shape; None for what is not one real number, array, tensor or list of them.
+
+    True and False are 1 and 0, as what a comparison returns.
+    """
     torch = sys.modules.get("torch")
     if torch is not None and isinstance(value, torch.Tensor):
-        if value.is_complex() or value.dtype == torch.bool:
+        if value.is_complex():
             return None
         return value.detach().cpu().double().numpy().copy()
     if isinstance(value, list) and value:
         parts = [plain(part) for part in value]
         arrays = [part for part in parts if part is not None]
         return np.stack(arrays) if len(arrays) == len(parts) and len({a.shape for a in arrays}) == 1 else None
-    if isinstance(value, int | float | np.number | np.ndarray) and not isinstance(value, bool):
+    if isinstance(value, int | float | np.number | np.bool_ | np.ndarray):
         array = np.asarray(value)
-        return array.astype(np.float64) if array.dtype.kind in "iuf" else None
+        return array.astype(np.float64) if array.dtype.kind in "biuf" else None
     return None
 
 
 def is_stub(function: Callable) -> bool:
     """True if the body uses none of its arguments and no other name: `...`, `pass`, a docstring."""
-    code = getattr(function, "__code__", None)
+    code = getattr(_undecorated(function), "__code__", None)
     if code is None:
         return False
     return not code.co_names and not any(i.opname.startswith(("LOAD_FAST", "LOAD_DEREF")) for i in dis.get_instructions(code))
@@ -131,7 +136,7 @@ def describe(error: BaseException, function: Callable) -> dict[str, Any]:
 
     `line` is None if the exception came from outside the student's code, as when the arguments do not fit.
     """
-    namespace = getattr(function, "__globals__", None)
+    namespace = getattr(_undecorated(function), "__globals__", None)
     line, code = None, ""
     step = error.__traceback__
     while step is not None:
@@ -142,6 +147,14 @@ def describe(error: BaseException, function: Callable) -> dict[str, Any]:
     lines = [text.strip() for text in str(error).splitlines() if text.strip()]
     message = lines[0] if lines else ""
     return {"type": type(error).__name__, "message": _short(message, 200), "line": line, "code": _short(code, 80)}
+
+
+def _undecorated(function: Callable) -> Callable:
+    """What stands beneath decorators such as `@torch.no_grad()`, which come from other files."""
+    try:
+        return inspect.unwrap(function)
+    except Exception:  # not a function as Python makes them
+        return function
 
 
 def _short(text: str, length: int) -> str:

@@ -23,6 +23,27 @@ Inputs = Mapping[str, np.ndarray]
 
 
 @dataclass(frozen=True)
+class Hint:
+    """A mistake that shows in the numbers of an experiment's answer, and the sentence that names it.
+
+    Attributes:
+        says: what is wrong; a sentence.
+        mended: the answer without the mistake. If that is good enough, the sentence is true.
+        when: of the inputs and the answer: whether the mistake is there. In place of `mended`.
+    """
+
+    says: str
+    mended: Callable[[np.ndarray], np.ndarray] | None = None
+    when: Callable[[Inputs, np.ndarray], bool] | None = None
+
+    def fits(self, measure: Measure, inputs: Inputs, answer: np.ndarray) -> bool:
+        """Whether an answer that is not good enough has this mistake."""
+        if self.mended is not None:
+            return bool(measure.statistic(inputs, self.mended(answer)) <= measure.at_most)
+        return self.when is not None and bool(self.when(inputs, answer))
+
+
+@dataclass(frozen=True)
 class Measure:
     """How an experiment is judged: a statistic of the answer, computed by the grader on data that it drew.
 
@@ -35,6 +56,8 @@ class Measure:
         shape: of the answer, given the inputs.
         says: where to look if it is missed; a sentence.
         unit: such as `" nats"`.
+        hints: mistakes that it can name, the most special first; where none fits, `says` is said.
+        reads: the part of the answer that counts, all of it by default: its numbers must be finite.
     """
 
     name: str
@@ -43,6 +66,8 @@ class Measure:
     shape: Callable[[Inputs], tuple[int, ...]]
     says: str
     unit: str = ""
+    hints: tuple[Hint, ...] = ()
+    reads: Callable[[np.ndarray], np.ndarray] = lambda answer: answer
 
 
 @dataclass(frozen=True)
