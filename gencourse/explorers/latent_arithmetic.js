@@ -20,7 +20,8 @@ const STYLE = `
   .sample .marks:empty { display: none; }
   .controls { display: flex; flex-wrap: wrap; gap: 0.8rem; align-items: center; }
   .controls input[type=range] { width: 10rem; }
-  button.plain { font: inherit; padding: 0.2rem 0.6rem; }
+  button.plain { font: inherit; color: inherit; background: transparent; border: 1px solid currentColor; border-radius: 0.4rem; padding: 0.3rem 0.6rem; min-height: 2.1rem; cursor: pointer; }
+  button.plain:focus-visible, input[type=range]:focus-visible { outline: 3px solid #d55e00; outline-offset: 2px; }
   .help { opacity: 0.8; font-size: 0.85em; }
   output { font-variant-numeric: tabular-nums; }
 `;
@@ -187,7 +188,8 @@ function render({ model, el }) {
     const ready = chosen.every((rows) => rows.length);
     if (ready) paint(result, draw(arithmetic(chosen, strength)), shape, levels);
     else result.getContext("2d").clearRect(0, 0, width, height);
-    says.textContent = ready ? `A \u2212 B + C of ${chosen.map((rows) => rows.length).join(", ")} samples` : "every term needs a sample";
+    const sum = strength === 1 ? "A \u2212 B + C" : `C + ${strength.toFixed(2)} \u00d7 (A \u2212 B)`;
+    says.textContent = ready ? `${sum}, of ${chosen.map((rows) => rows.length).join(", ")} samples` : "every term needs a sample";
     result.setAttribute("aria-label", ready ? `The face at ${says.textContent}` : "No result yet");
     samples.forEach(({ button, marks }, i) => {
       const held = letters.filter((_, k) => slots[k].includes(i));

@@ -5,13 +5,14 @@ const STYLE = `
   .frame { display: flex; flex-wrap: wrap; gap: 1.2rem; align-items: flex-start; font: 0.9rem/1.4 system-ui, sans-serif; margin: 0.5rem 0 1rem; }
   .map { flex: 1 1 16rem; max-width: 24rem; display: grid; grid-template-columns: auto 1fr; gap: 0.2rem 0.4rem; }
   .view { flex: 0 1 12rem; min-width: 9rem; display: flex; flex-direction: column; gap: 0.5rem; }
-  .plane { position: relative; touch-action: none; cursor: crosshair; user-select: none; -webkit-user-select: none; outline: 1px solid #8888; overflow: hidden; }
+  .plane { position: relative; touch-action: pan-y; cursor: crosshair; user-select: none; -webkit-user-select: none; outline: 1px solid #8888; overflow: hidden; }
   .plane:focus-visible { outline: 3px solid #0072b2; outline-offset: 2px; }
   canvas { display: block; width: 100%; }
   .tiles, .picture { image-rendering: pixelated; background: #7f7f7f; }
   .dots { position: absolute; inset: 0; height: 100%; }
   .mark { position: absolute; width: 16px; height: 16px; margin: -8px 0 0 -8px; border-radius: 50%; box-sizing: border-box;
-          border: 3px solid #fff; outline: 2px solid #d55e00; box-shadow: 0 0 0 4px #0008; pointer-events: none; }
+          border: 3px solid #fff; outline: 2px solid #d55e00; box-shadow: 0 0 0 4px #0008; touch-action: none; }
+  .mark::after { content: ""; position: absolute; inset: -17px; border-radius: 50%; }
   .up, .across { display: flex; justify-content: space-between; font-variant-numeric: tabular-nums; }
   .up { flex-direction: column; align-items: flex-end; }
   .across { grid-column: 2; }
@@ -172,7 +173,9 @@ function render({ model, el }) {
     }
   }
 
-  let dragging = false;
+  // A finger that swipes up or down scrolls the page; one that goes sideways, taps, or begins on the mark moves it.
+  let dragging = false, tap = null;
+  const stop = () => { dragging = false; tap = null; };
   function follow(event) {
     const { left, top, width: w, height: h } = plane.getBoundingClientRect();
     move(box * ((2 * (event.clientX - left)) / w - 1), box * (1 - (2 * (event.clientY - top)) / h));
@@ -180,13 +183,18 @@ function render({ model, el }) {
   plane.addEventListener("pointerdown", (event) => {
     if (event.button) return;
     dragging = true;
+    tap = event.pointerType === "touch" && !event.composedPath().includes(mark) ? [event.clientX, event.clientY] : null;
     plane.setPointerCapture(event.pointerId);
     plane.focus({ preventScroll: true });
     event.preventDefault();
-    follow(event);
+    if (!tap) follow(event);
   });
-  plane.addEventListener("pointermove", (event) => dragging && follow(event));
-  for (const end of ["pointerup", "pointercancel", "lostpointercapture"]) plane.addEventListener(end, () => { dragging = false; });
+  plane.addEventListener("pointermove", (event) => {
+    if (tap && Math.abs(event.clientX - tap[0]) > Math.abs(event.clientY - tap[1]) + 4) tap = null;
+    if (dragging && !tap) follow(event);
+  });
+  plane.addEventListener("pointerup", (event) => { if (dragging) follow(event); stop(); });
+  for (const end of ["pointercancel", "lostpointercapture"]) plane.addEventListener(end, stop);
   plane.addEventListener("keydown", (event) => {
     const [z1, z2] = model.get("z"), step = event.shiftKey ? box / 6 : box / 30;
     const to = { ArrowLeft: [z1 - step, z2], ArrowRight: [z1 + step, z2], ArrowUp: [z1, z2 + step], ArrowDown: [z1, z2 - step], Home: [0, 0] }[event.key];

@@ -14,18 +14,20 @@ const STYLE = `
   .columns { grid-column: 2; }
   .rows { grid-auto-rows: 1fr; }
   .columns { grid-auto-flow: column; grid-auto-columns: 1fr; }
-  .plane { display: grid; gap: 2px; touch-action: none; cursor: crosshair; user-select: none; -webkit-user-select: none; }
+  .plane { display: grid; gap: 2px; touch-action: pan-y; cursor: crosshair; user-select: none; -webkit-user-select: none; }
   .cell { box-sizing: border-box; aspect-ratio: 1; display: grid; place-items: center; line-height: 1; font-weight: 700; overflow: hidden; pointer-events: none; }
   .swatch { display: inline-grid; width: 1.3em; height: 1.3em; vertical-align: middle; margin-right: 0.4em; }
   .later { background: #8884; transform: scale(0.5); }
   .seen { background: rgb(0 114 178 / calc(0.15 + 0.85 * var(--strength))); border: 1px solid #0072b2; }
   .blind { border: 2px solid #d55e00; background: repeating-linear-gradient(135deg, #d55e00 0 2px, transparent 2px 6px); }
   .here { border: 3px solid currentColor; }
+  .plane .here { pointer-events: auto; touch-action: none; }
   .leak { background: #a0003c; color: #fff; }
   .view { flex: 1 1 13rem; max-width: 26rem; display: flex; flex-direction: column; gap: 0.5rem; }
   output { font-weight: 600; min-height: 2.8em; font-variant-numeric: tabular-nums; }
   ul { list-style: none; margin: 0; padding: 0; display: grid; gap: 0.25rem; }
   .help { opacity: 0.85; font-size: 0.9em; }
+  @media (forced-colors: active) { .cell, fieldset label { forced-color-adjust: none; } }
 `;
 
 // What is seen from every position of a model's order, from its bytes: strength[i * D + j] of pixel j on conditional i, in the order.
@@ -125,7 +127,9 @@ function render({ model, el }) {
     show();
   }
 
-  let dragging = false;
+  // A finger that swipes up or down scrolls the page; one that goes sideways, taps, or begins on the chosen pixel moves it.
+  let dragging = false, tap = null;
+  const stop = () => { dragging = false; tap = null; };
   function follow(event) {
     const { left, top, width: w, height: h } = plane.getBoundingClientRect();
     choose(Math.floor((height * (event.clientY - top)) / h), Math.floor((width * (event.clientX - left)) / w));
@@ -133,13 +137,18 @@ function render({ model, el }) {
   plane.addEventListener("pointerdown", (event) => {
     if (event.button) return;
     dragging = true;
+    tap = event.pointerType === "touch" && !event.composedPath()[0].classList?.contains("here") ? [event.clientX, event.clientY] : null;
     plane.setPointerCapture(event.pointerId);
     plane.focus({ preventScroll: true });
     event.preventDefault();
-    follow(event);
+    if (!tap) follow(event);
   });
-  plane.addEventListener("pointermove", (event) => dragging && follow(event));
-  for (const end of ["pointerup", "pointercancel", "lostpointercapture"]) plane.addEventListener(end, () => { dragging = false; });
+  plane.addEventListener("pointermove", (event) => {
+    if (tap && Math.abs(event.clientX - tap[0]) > Math.abs(event.clientY - tap[1]) + 4) tap = null;
+    if (dragging && !tap) follow(event);
+  });
+  plane.addEventListener("pointerup", (event) => { if (dragging) follow(event); stop(); });
+  for (const end of ["pointercancel", "lostpointercapture"]) plane.addEventListener(end, stop);
   plane.addEventListener("keydown", (event) => {
     const [row, column] = model.get("pixel");
     const to = {

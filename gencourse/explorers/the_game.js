@@ -25,6 +25,7 @@ const STYLE = `
 // Each has a contrast of 3 or more on white and on black; the signs differ too.
 const REAL = "#2a8cc8", MADE = "#d55e00", JUDGE = "#8d62c4", LINE = "#808080";
 const BUDGET = 10;  // milliseconds of training a frame, so that the page stays responsive
+const SLOW = 33;  // milliseconds: a frame that took longer is followed by one without drawing
 const LIMIT = 5000;  // rounds for one press of start: nobody's battery is emptied by a page left open
 const QUIET = 200;  // rounds for one press where the reader asked for no motion
 
@@ -412,6 +413,7 @@ function render({ model, el }) {
   const spread = (world) => Math.sqrt(world.sd ** 2 + world.centres.reduce((a, [c]) => a + (c - centre(world)) ** 2, 0) / world.centres.length);
 
   let left = 0, frame = 0, seen = true;  // rounds to go; the frame that is asked for; whether the picture is in view
+  let last = 0, skipped = false;  // when the last frame began; whether it was not drawn
   function pause() {
     cancelAnimationFrame(frame);
     frame = left = 0;
@@ -430,10 +432,12 @@ function render({ model, el }) {
   }
   function tick() {
     if (!el.isConnected) return pause();
-    const end = performance.now() + BUDGET;
+    const start = performance.now(), end = start + BUDGET;
+    skipped = start - last > SLOW && start - last < 1000 && !skipped;  // where drawing is slow, every second frame
+    last = start;
     do { train(1); left -= 1; } while (left && speed.value === "fast" && performance.now() < end);
     if (!left) pause();
-    if (!still || !left) show();  // without motion only the result is shown
+    if ((!still && !skipped) || !left) show();  // without motion only the result is shown
     ask();
   }
   function reset() {

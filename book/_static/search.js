@@ -1,0 +1,109 @@
+// Search over the prose of the book, a section a hit, best first. SECTIONS comes from search-index.js:
+// [address, page's title, section's title, prose, numbers of its equations].
+
+// Words as they are compared: one spelling for British and American, singular for plural, but "importance" is no "import".
+function stem(word) {
+  return word
+    .normalize("NFD").replace(/\p{M}/gu, "")
+    .replace(/is(ations?|ed?|es|ing|ers?)$/, "iz$1")
+    .replace(/^(col|neighb|behavi|fav)our/, "$1or")
+    .replace(/(iz|yz)(ations?|ed?|es|ing|ers?)$/, "$1")
+    .replace(/(..)ies$/, "$1y")
+    .replace(/(ss|sh|ch|x)es$/, "$1")
+    .replace(/([^s])s$/, "$1")
+    .replace(/(..[^aeiou])(ing|ed)$/, "$1")
+    .replace(/([^aeioulsz])\1$/, "$1")
+    .replace(/(...)e$/, "$1");
+}
+const words = (text) => text.toLowerCase().match(/\d+\.\d+|[\p{L}\p{N}]+(?:\+\+)?/gu) ?? [];
+const terms = (text) => words(text).map(stem);
+
+const FIELDS = [[1, 4], [2, 6], [3, 1]];  // the page's title, the section's title and the prose, with their weights
+const sections = SECTIONS.map(([address, page, title, text, numbers]) => {
+  const count = new Map();
+  let length = 0;
+  for (const [field, weight] of FIELDS) {
+    for (const term of terms([, page, title, text][field])) {
+      count.set(term, (count.get(term) ?? 0) + weight);
+      length += field === 3;
+    }
+  }
+  // the place where an equation stands, ahead of those that mention it
+  for (const number of numbers.split(" ")) if (number) count.set(number, (count.get(number) ?? 0) + 30);
+  return { address, page, title, text, count, length, all: ` ${terms(`${page} ; ${title} ; ${text}`).join(" ")} ` };
+});
+const mean = sections.reduce((sum, { length }) => sum + length, 0) / sections.length;
+const index = new Map();  // term -> sections that have it
+sections.forEach(({ count }, i) => {
+  for (const term of count.keys()) index.set(term, [...(index.get(term) ?? []), i]);
+});
+const vocabulary = [...index.keys()];
+
+// The sections that have most of the query's words, by BM25, with a bonus where the words stand together.
+function find(query) {
+  const asked = [...new Set(terms(query))];
+  const score = new Map(), had = new Map();
+  asked.forEach((term, at) => {
+    // a word that is not there yet may be the beginning of one
+    const forms = index.has(term) ? [term] : vocabulary.filter((word) => term.length > 2 && word.startsWith(term));
+    const best = new Map();
+    for (const form of forms) {
+      const places = index.get(form), rarity = Math.log(1 + (sections.length - places.length + 0.5) / (places.length + 0.5));
+      for (const i of places) {
+        const { count, length } = sections[i], n = count.get(form);
+        const value = (rarity * n * 2.2) / (n + 1.2 * (0.25 + (0.75 * length) / mean));
+        best.set(i, Math.max(best.get(i) ?? 0, value));
+      }
+    }
+    for (const [i, value] of best) {
+      score.set(i, (score.get(i) ?? 0) + value);
+      had.set(i, (had.get(i) ?? 0) + 1);
+    }
+  });
+  const phrase = terms(query).join(" ");
+  return [...score]
+    .map(([i, value]) => {
+      const together = asked.length > 1 && sections[i].all.includes(` ${phrase} `) ? 1.6 : 1;
+      return { ...sections[i], score: value * together * (had.get(i) / asked.length) ** 2 };
+    })
+    .sort((a, b) => b.score - a.score);
+}
+
+// A stretch of the prose round the first place where most of the words stand, the words marked.
+function excerpt(text, query) {
+  const asked = new Set(terms(query)), parts = text.split(/(\s+)/);
+  const hit = parts.map((part) => terms(part).some((term) => asked.has(term)));
+  let from = 0, most = -1;
+  for (let i = 0; i < parts.length; i += 2) {
+    const n = hit.slice(i, i + 60).filter(Boolean).length;
+    if (n > most) [from, most] = [i, n];
+  }
+  from = Math.max(0, from - 10);
+  const line = document.createElement("p");
+  if (from) line.append("\u2026 ");
+  parts.slice(from, from + 80).forEach((part, i) => {
+    const mark = hit[from + i] ? document.createElement("mark") : null;
+    if (mark) mark.textContent = part;
+    line.append(mark ?? part);
+  });
+  if (from + 80 < parts.length) line.append(" \u2026");
+  return line;
+}
+
+const place = document.getElementById("search-results");
+const query = new URLSearchParams(location.search).get("q")?.trim() ?? "";
+if (query) {
+  for (const input of document.querySelectorAll("form.bd-search input[name=q]")) input.value = query;
+  const found = find(query).slice(0, 30), summary = document.createElement("p"), list = document.createElement("ul");
+  summary.setAttribute("role", "status");
+  summary.textContent = found.length ? `${found.length === 30 ? "The best 30" : found.length} sections for \u201c${query}\u201d` : `Nothing for \u201c${query}\u201d. Other words, or fewer, may find it.`;
+  list.className = "search";
+  for (const { address, page, title, text } of found) {
+    const link = document.createElement("a"), item = document.createElement("li");
+    link.href = address;
+    link.textContent = title === page ? page : `${page} \u203a ${title}`;
+    item.append(link, excerpt(text, query));
+    list.append(item);
+  }
+  place.replaceChildren(summary, list);
+}
