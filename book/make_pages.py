@@ -1,4 +1,4 @@
-"""Makes what is generated in the book: lecture-map.md, the tree in index.md, and references.md.
+"""Makes what is generated in the book: lecture-map.md, the chapters and the tree in index.md, and references.md.
 
 python book/make_pages.py            write them
 python book/make_pages.py --check    say which are not current
@@ -14,7 +14,7 @@ from gencourse import catalog
 
 BOOK = Path(__file__).parent
 NOTE = "<!-- Made by book/make_pages.py from book/{source}; `make format` renews it. -->"
-BEGIN, END = "<!-- the tree: begin -->", "<!-- the tree: end -->"
+MARKS = "<!-- {}: begin -->", "<!-- {}: end -->"
 SAID = {
     ("explicit",): "the model writes its density down",
     (
@@ -133,8 +133,26 @@ def tree() -> str:
 
 def index() -> str:
     """The front page with its tree renewed."""
-    before, rest = (BOOK / "index.md").read_text(encoding="utf-8").split(BEGIN)
-    return f"{before}{BEGIN}\n\n{tree()}\n\n{END}{rest.split(END)[1]}"
+    text = (BOOK / "index.md").read_text(encoding="utf-8")
+    for name, made in (("the chapters", chapters()), ("the tree", tree())):
+        begin, end = (mark.format(name) for mark in MARKS)
+        before, rest = text.split(begin)
+        text = f"{before}{begin}\n\n{made}\n\n{end}{rest.split(end)[1]}"
+    return text
+
+
+def chapters() -> str:
+    """The finished chapters in the order of the contents, each with its exercise."""
+    titles = table()["chapters"]
+    toc = (BOOK.parent / "_toc.yml").read_text(encoding="utf-8")
+    lines = []
+    for chapter in re.findall(r"file: book/(\d\d-\S+)", toc):
+        exercise = exercise_of(chapter)
+        entry = f"- [{int(chapter[:2])}. {titles[chapter]}]({chapter}.ipynb)"
+        if f"exercises/{exercise}" in toc:
+            entry += f", with [exercise {chapter[:2]}](../exercises/{exercise}.ipynb)"
+        lines.append(entry)
+    return "\n".join(lines)
 
 
 def references() -> str:
@@ -165,8 +183,9 @@ def references() -> str:
             or entry.fields.get("publisher", "")
         )
         title = entry.fields["title"].replace("{", "").replace("}", "")
+        place = f" {where}." if where else ""
         lines.append(
-            f"- {authors} ({entry.fields['year']}). [{title}]({entry.fields['url']}). {where}."
+            f"- {authors} ({entry.fields['year']}). [{title}]({entry.fields['url']}).{place}"
         )
     return "\n".join(lines) + "\n"
 

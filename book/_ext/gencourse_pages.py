@@ -40,7 +40,10 @@ UNLINKED = (
 
 def setup(app: Any) -> dict[str, Any]:
     """Called by Sphinx."""
-    app.connect("builder-inited", lambda app: setattr(app, "gencourse_targets", targets(Path(app.srcdir))))
+    app.connect(
+        "builder-inited",
+        lambda app: setattr(app, "gencourse_targets", targets(Path(app.srcdir))),
+    )
     app.connect("doctree-resolved", resolve)
     app.connect("html-page-context", describe)
     app.connect("build-finished", finish)
@@ -49,7 +52,7 @@ def setup(app: Any) -> dict[str, Any]:
 
 
 def targets(source: Path) -> dict[str, str]:
-    """Where references lead: `{"(9.3)": "book/09-vae#eq-9.3", "chapter 9": "book/09-vae", ...}`."""
+    """Where references lead: `{"(9.3)": "book/09-vae#eq-9-3", "chapter 9": "book/09-vae", ...}`."""
     found = {}
     for folder, kind in (("book", "chapter"), ("exercises", "exercise")):
         for path in sorted((source / folder).glob("[0-9][0-9]-*.ipynb")):
@@ -57,8 +60,13 @@ def targets(source: Path) -> dict[str, str]:
             found[f"{kind} {int(path.name[:2])}"] = page
             cells = json.loads(path.read_text(encoding="utf-8"))["cells"] if kind == "chapter" else []
             text = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown")
-            found |= {f"({number})": f"{page}#eq-{number}" for number in TAG.findall(text)}
+            found |= {f"({number})": f"{page}#{place(number)}" for number in TAG.findall(text)}
     return found
+
+
+def place(number: str) -> str:
+    """The id of an equation; a dot in it would have to be escaped wherever the theme looks for it."""
+    return f"eq-{number.replace('.', '-')}"
 
 
 # Links, numbers ------------------------------------------------------------------------------------------------------
@@ -85,7 +93,7 @@ def resolve(app: Any, doctree: Any, docname: str) -> None:
     chapter = re.match(r"book/(\d\d)-", docname)
     for count, figure in enumerate((f for f in doctree.findall(nodes.figure) if f.next_node(nodes.caption)), 1):
         name = f"{int(chapter[1])}.{count}" if chapter else str(count)
-        figure["ids"].append(f"figure-{name}")
+        figure["ids"].append(f"figure-{name.replace('.', '-')}")
         figure.next_node(nodes.caption).insert(0, nodes.strong("", f"Figure {name}. "))
 
 
@@ -105,7 +113,15 @@ def linked(text: str, address: dict[str, str]) -> list[Any]:
         nonlocal end
         if address.get(key):
             pieces.append(nodes.Text(text[end:start]))
-            pieces.append(nodes.reference("", text[start:stop], internal=True, refuri=address[key], classes=["gencourse-link"]))
+            pieces.append(
+                nodes.reference(
+                    "",
+                    text[start:stop],
+                    internal=True,
+                    refuri=address[key],
+                    classes=["gencourse-link"],
+                )
+            )
             end = stop
 
     for match in REFERENCES.finditer(text):
@@ -132,9 +148,9 @@ def number_formula(block: Any) -> None:
     (number,) = tags
     block.children = []
     block += nodes.Text(TAG.sub("", source))
-    box = nodes.container("", classes=["numbered"], ids=[f"eq-{number}"])
+    box = nodes.container("", classes=["numbered"], ids=[place(number)])
     block.replace_self(box)
-    label = f'<a class="eqno" href="#eq-{number}" title="Link to this formula" aria-label="Equation {number}">({number})</a>'
+    label = f'<a class="eqno" href="#{place(number)}" title="Link to this formula" aria-label="Equation {number}">({number})</a>'
     box += [block, nodes.raw("", label, format="html")]
 
 
@@ -146,7 +162,10 @@ def describe(app: Any, pagename: str, templatename: str, context: dict[str, Any]
     if doctree is None:
         return
     paragraphs = (re.sub(r"\s+", " ", prose(p)).strip() for p in doctree.findall(nodes.paragraph))
-    text = next((re.sub(r"^Slides? [\d\u2013, and-]+ of the lecture\. ", "", p) for p in paragraphs if len(p) > 60), "")
+    text = next(
+        (re.sub(r"^Slides? [\d\u2013, and-]+ of the lecture\. ", "", p) for p in paragraphs if len(p) > 60),
+        "",
+    )
     if not text:
         return
     if len(text) > 200:
@@ -185,7 +204,9 @@ def settle(page: str, pictures: dict[str, str], *, search: bool = False) -> str:
     page = re.sub(r"[ \t]*<script[^>]*fontawesome[^>]*></script>\n?", "", page)
     page = re.sub(r'[ \t]*<link[^>]*rel="preload"[^>]*fontawesome[^>]*\.js[^>]*>\n?', "", page)
     page = re.sub(
-        r'<img (?=[^>]*src="[^"]*_images/([^"/]*\.png)")', lambda m: f"<img {pictures.get(m[1], '')}", page
+        r'<img (?=[^>]*src="[^"]*_images/([^"/]*\.png)")',
+        lambda m: f"<img {pictures.get(m[1], '')}",
+        page,
     )
     # Chevrons of the sidebar without a name: their label is the entry beside them.
     page = re.sub(
@@ -194,9 +215,13 @@ def settle(page: str, pictures: dict[str, str], *, search: bool = False) -> str:
         page,
     )
     if search:
-        ours = '<script src="_static/search-index.js"></script>\n<script src="_static/search.js"></script>'
+        ours = '<script defer src="_static/search-index.js"></script>\n<script defer src="_static/search.js"></script>'
         page = re.sub(r'<script src="_static/searchtools\.js[^>]*></script>', ours, page)
-        page = re.sub(r'\s*<script src="(?:_static/language_data\.js|searchindex\.js)[^>]*></script>', "", page)
+        page = re.sub(
+            r'\s*<script src="(?:_static/language_data\.js|searchindex\.js)[^>]*></script>',
+            "",
+            page,
+        )
     return page
 
 
@@ -217,7 +242,10 @@ def searchable(app: Any, name: str) -> Iterator[list[str]]:
     doctree = app.env.get_doctree(name)
     page = app.env.titles[name].astext()
     for section in doctree.findall(nodes.section):
-        title = next((child.astext() for child in section.children if isinstance(child, nodes.title)), "")
+        title = next(
+            (child.astext() for child in section.children if isinstance(child, nodes.title)),
+            "",
+        )
         parts = [child for child in section.children if not isinstance(child, nodes.section | nodes.title)]
         text = re.sub(r"\s+", " ", " ".join(prose(part) for part in parts)).strip()
         numbers = [n for part in parts for block in part.findall(nodes.math_block) for n in TAG.findall(block.astext())]
@@ -232,7 +260,10 @@ def prose(node: Any) -> str:
         return str(node)
     if isinstance(node, nodes.math):
         return "\u2026"
-    if isinstance(node, nodes.literal_block | nodes.math_block | nodes.raw | nodes.comment | nodes.image):
+    if isinstance(
+        node,
+        nodes.literal_block | nodes.math_block | nodes.raw | nodes.comment | nodes.image,
+    ):
         return " "
     gap = " " if isinstance(node, nodes.Body | nodes.Structural | nodes.Part) else ""
     return gap + "".join(prose(child) for child in node.children) + gap

@@ -161,11 +161,20 @@ class VAEPanel:
             "image/png": base64.b64encode(self.figure(caption=True)._repr_png_()).decode(),
         }
         with contextlib.suppress(ImportError):  # without widgets, or stored without them, the still picture is left
-            bundle |= {k: v for k, v in self.view()._repr_mimebundle_().items() if "widget-view" in k}
+            bundle |= _widget(self.view())
         return bundle
 
     def __repr__(self) -> str:
         return f"VAEPanel({summary(self.results[-1])})"
+
+
+def _widget(box: Any) -> dict[str, Any]:
+    """What a notebook needs to show a widget, besides text and picture."""
+    if hasattr(box, "_repr_mimebundle_"):
+        return {k: v for k, v in box._repr_mimebundle_().items() if "widget-view" in k}
+    # ipywidgets 7, which Colab has, only displays itself; this is what it would send
+    view = {"version_major": 2, "version_minor": 0, "model_id": box.model_id}
+    return {"application/vnd.jupyter.widget-view+json": view}
 
 
 class _Controls:
