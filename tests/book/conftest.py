@@ -16,11 +16,12 @@ VOID = {"area", "base", "br", "col", "embed", "hr", "img", "input", "link", "met
 
 @dataclass
 class Element:
-    """A start tag, and the classes of the elements around it."""
+    """A start tag, and the classes and the tags of the elements around it."""
 
     tag: str
     attributes: dict[str, str]
     around: tuple[str, ...]
+    inside: tuple[str, ...] = ()
 
 
 class Page(HTMLParser):
@@ -33,12 +34,14 @@ class Page(HTMLParser):
         self.anchors = {""}
         self._open: list[tuple[str, str]] = []
         self._prose: list[str] = []
+        self._unlinked: list[str] = []
         self.feed(path.read_text(encoding="utf-8"))
 
     def handle_starttag(self, tag, attrs):
         attributes = {name: value or "" for name, value in attrs}
         self.anchors |= {attributes.get("id", ""), attributes.get("name", "") if tag == "a" else ""}
-        self.elements.append(Element(tag, attributes, tuple(classes for _, classes in self._open)))
+        around, inside = tuple(classes for _, classes in self._open), tuple(name for name, _ in self._open)
+        self.elements.append(Element(tag, attributes, around, inside))
         if tag not in VOID:
             self._open.append((tag, attributes.get("class", "")))
 
@@ -51,6 +54,8 @@ class Page(HTMLParser):
         tags = {tag for tag, _ in self._open}
         if "article" in tags and not tags & {"pre", "code", "script", "style"} and not any("math" in c for _, c in self._open):
             self._prose.append(data)
+            heading = tags & {"a", "h1", "h2", "h3", "h4"}
+            self._unlinked.append(" " if heading else data)
 
     def find(self, tag: str) -> list[Element]:
         """The elements of a tag."""
@@ -59,6 +64,11 @@ class Page(HTMLParser):
     @cached_property
     def prose(self) -> str:
         return "".join(self._prose)
+
+    @cached_property
+    def unlinked(self) -> str:
+        """The prose without its links and headings."""
+        return "".join(self._unlinked)
 
 
 @pytest.fixture(scope="session")

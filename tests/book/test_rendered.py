@@ -2,7 +2,10 @@
 
 import posixpath
 import re
+from pathlib import Path
 from urllib.parse import unquote, urlsplit
+
+ROOT = Path(__file__).resolve().parents[2]
 
 SCHEMES = ("http:", "https:", "mailto:", "data:", "javascript:")
 # a directive, a role, a fence of MyST or a substitution that was left as text
@@ -13,7 +16,7 @@ def links(page):
     for element in page.elements:
         for name in ("href", "src"):
             url = element.attributes.get(name)
-            if url is not None and not url.startswith(SCHEMES) and not urlsplit(url).netloc:
+            if url is not None and url != "/" and not url.startswith(SCHEMES) and not urlsplit(url).netloc:
                 yield url
 
 
@@ -117,9 +120,72 @@ def test_pages_load_nothing_from_elsewhere(written):
     assert not loaded, "\n".join(loaded)
 
 
-def test_equation_tags_are_in_order_and_belong_to_their_chapter(written):
+def test_references_to_equations_and_chapters_are_links(written, config):
+    """Every "(9.3)" and "chapter 9" in prose leads somewhere, if what it names exists."""
+    numbers = {e.attributes["id"] for page in written for e in page.elements if e.attributes.get("id", "").startswith("eq-")}
+    chapters = {int(page.name[5:7]) for page in written if re.match(r"book/\d\d-", page.name)}
+    left = []
+    for page in written:
+        own = re.match(r"(?:book|exercises)/(\d\d)-", page.name)
+        for match in re.finditer(r"\((\d+)\.(\d+)\)|\b[Cc]hapter\s+(\d+)\b", page.unlinked):
+            known = f"eq-{match[1]}-{match[2]}" in numbers if match[1] else int(match[3]) in chapters - {own and int(own[1])}
+            left += [f"{page.name}: {match[0]}"] if known else []
+    assert not left, "\n".join(left)
+    linked = [a for page in written for a in page.find("a") if "gencourse-link" in a.attributes.get("class", "")]
+    assert len(linked) > 150
+
+
+def test_every_picture_has_a_numbered_caption(written):
+    """Says which are without: the caption stands in the metadata of the cell, beside the text for those who do not see it."""
+    bare = [
+        f"{page.name}: {image.attributes.get('alt', '')[:70]}"
+        for page in written
+        for image in page.find("img")
+        if any("cell_output" in classes for classes in image.around) and "figure" not in image.inside
+    ]
+    assert not bare, "\n".join(bare)
     for page in written:
         chapter = re.match(r"book/(\d\d)-", page.name)
-        tags = re.findall(r"\\tag\{(\d+)\.(\d+)\}", page.path.read_text(encoding="utf-8"))
-        assert all(chapter and int(number) == int(chapter[1]) for number, _ in tags), page.name
-        assert [int(i) for _, i in tags] == list(range(1, len(tags) + 1)), page.name
+        captions = re.findall(r"Figure (\d+)\.(\d+)\. ", page.prose)
+        own = [(int(a), int(b)) for a, b in captions]
+        assert own == [(int(chapter[1]), i + 1) for i in range(len(own))] if chapter else not own, page.name
+
+
+def test_nothing_large_holds_up_the_first_paint(book, written):
+    """No script of more than 100 kB that the page waits for."""
+    for page in written:
+        for script in page.find("script"):
+            url = script.attributes.get("src", "")
+            if url and not {"defer", "async"} & set(script.attributes):
+                path = book / posixpath.normpath(posixpath.join(posixpath.dirname(page.name), urlsplit(url).path))
+                assert path.stat().st_size < 100_000, f"{page.name} waits for {url}"
+
+
+def test_every_page_describes_itself(written):
+    for page in written:
+        said = [e.attributes["content"] for e in page.find("meta") if e.attributes.get("name") == "description"]
+        assert len(said) == 1 and 40 < len(said[0]) < 220, page.name
+        assert any(e.attributes.get("rel") == "icon" or "icon" in e.attributes.get("rel", "") for e in page.find("link"))
+        assert not any(e.attributes.get("rel") == "index" for e in page.find("link")), "there is no index"
+
+
+def test_a_wrong_address_is_answered_by_a_page(book):
+    assert "There is no such page" in (book / "404.html").read_text()
+
+
+def test_the_front_page_leads_to_every_page_in_its_text(pages, toc):
+    front = pages["book/index.html"]
+    inside = {
+        posixpath.normpath(posixpath.join("book", urlsplit(a.attributes["href"]).path))
+        for a in front.find("a")
+        if "article" in a.inside and "href" in a.attributes and not urlsplit(a.attributes["href"]).netloc
+    }
+    assert not {f"{name}.html" for name in toc[1:]} - inside
+
+
+def test_cells_that_only_prepare_are_folded(notebooks):
+    import nbformat
+
+    for name in notebooks:
+        for cell in nbformat.read(f"{ROOT / name}.ipynb", as_version=4).cells[1:3]:
+            assert cell.cell_type != "code" or "hide-input" in cell.metadata.get("tags", []), name
