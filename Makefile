@@ -60,11 +60,11 @@ types: .venv/test
 
 unit: .venv/test bubblewrap
 	$(call say,Unit tests)
-	@$(BIN)/pytest -n 2 --dist loadscope --ignore tests/book
+	@$(BIN)/pytest -n 2 --dist worksteal --ignore tests/book
 
 notebooks: .venv/test
 	$(call say,Notebooks in the smoke profile)
-	@GENCOURSE_PROFILE=smoke TQDM_DISABLE=1 $(BIN)/pytest --nbval-lax --nbval-current-env --nbval-cell-timeout=120 \
+	@GENCOURSE_PROFILE=smoke TQDM_DISABLE=1 $(BIN)/pytest --nbval-lax --nbval-current-env --nbval-cell-timeout=1800 \
 	    --nbval-sanitize-with=tests/nbval.cfg -n 2 --dist loadscope $(NOTEBOOKS)
 
 pages: .venv/test chromium book

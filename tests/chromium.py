@@ -56,6 +56,7 @@ def visit(browser):
         context = browser.new_context(
             viewport={"width": width, "height": height}, color_scheme="dark" if dark else "light", has_touch=touch
         )
+        context.set_default_timeout(600_000)  # a busy machine is slow, and no fault
         contexts.append(context)
         return Visit(context.new_page())
 

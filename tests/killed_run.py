@@ -68,26 +68,31 @@ def step_of(out: Path) -> int:
 
 
 def main(folder: Path, kind: str, kills: int) -> None:
-    began = time.perf_counter()
     _, status = os.waitpid(start(kind, folder / "peace", folder / "peace.pt"), 0)
     assert status == 0
-    seconds = time.perf_counter() - began
     rng, found, finished = random.Random(kills), [], 0
-    while len(found) < kills:
-        child = start(kind, folder / "fire", folder / "fire.pt")
-        # Moments spread over the run, start-up and writing included; none so late that nothing is left to kill.
-        time.sleep(rng.uniform(0, 1.6 * seconds / (kills + 1)))
-        os.kill(child, signal.SIGKILL)
-        _, status = os.waitpid(child, 0)
+    out, steps = folder / "fire", STEPS[kind]
+    # Moments spread over the run, by the steps it has taken: seconds mean another thing on a busy machine. None is so late
+    # that nothing is left to kill.
+    for aim in sorted(rng.sample(range(1, int(0.8 * steps)), kills)):
+        child = start(kind, out, folder / "fire.pt")
+        while step_of(out) < aim and os.waitpid(child, os.WNOHANG) == (0, 0):
+            time.sleep(0.001)
+        time.sleep(rng.uniform(0, 0.005))  # anywhere in a step, or in the writing of a checkpoint
+        try:
+            os.kill(child, signal.SIGKILL)
+            _, status = os.waitpid(child, 0)
+        except (ProcessLookupError, ChildProcessError):  # it had ended by itself
+            status = 0
         if os.WIFSIGNALED(status):
-            found.append(step_of(folder / "fire"))
+            found.append(step_of(out))
         else:  # it was done before the kill
             finished += 1
             break
-    _, status = os.waitpid(start(kind, folder / "fire", folder / "fire.pt"), 0)
+    _, status = os.waitpid(start(kind, out, folder / "fire.pt"), 0)
     assert status == 0
-    left = sorted(path.name for path in (folder / "fire").iterdir())
-    report = {"killed_at": found, "finished_early": finished, "files": left, "steps": STEPS[kind]}
+    left = sorted(path.name for path in out.iterdir())
+    report = {"killed_at": found, "finished_early": finished, "files": left, "steps": steps}
     checkpoint.write_json(folder / "report.json", report)
 
 

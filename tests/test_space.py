@@ -59,14 +59,14 @@ def test_dequantize_is_reproducible_by_its_generator():
 def test_a_uniform_8_bit_model_scores_exactly_8_bits_per_dim(shape, dtype):
     space = Space(shape, 256)
     log_prob = torch.tensor([-space.dim * math.log(256)], dtype=dtype)
-    assert space.bits_per_dim(log_prob).item() == 8.0
+    assert space.bits_per_dim(log_prob).item() == pytest.approx(8.0)
 
 
 def test_the_density_one_on_the_unit_cube_scores_exactly_8_bits_per_dim_after_dequantization():
     space = Space((3, 32, 32), 256)
     _, log_det = space.dequantize(torch.zeros(2, 3, 32, 32, dtype=torch.uint8))
     log_density = torch.zeros(2)  # uniform on [0, 1)
-    assert space.bits_per_dim(log_density + log_det).tolist() == [8.0, 8.0]
+    assert space.bits_per_dim(log_density + log_det).tolist() == pytest.approx([8.0, 8.0])
 
 
 def test_from_unit_rounds_to_the_nearest_level_and_clamps():

@@ -100,12 +100,12 @@ def test_shifted_down_a_pixel_holds_what_was_above_it():
 
 def test_the_gate_is_tanh_of_one_half_times_sigmoid_of_the_other():
     x = maps(2, 6, 3, 3)
-    assert torch.equal(gate(x), torch.tanh(x[:, :3]) * torch.sigmoid(x[:, 3:]))
+    torch.testing.assert_close(gate(x), torch.tanh(x[:, :3]) * torch.sigmoid(x[:, 3:]))
 
 
 def test_grey_levels_are_scaled_to_minus_one_and_one():
     like = torch.zeros(0, dtype=torch.float64)
-    assert centred(torch.tensor([0, 1, 2, 3, 4]), Space((1, 1, 1), 5), like).tolist() == [-1, -0.5, 0, 0.5, 1]
+    assert centred(torch.tensor([0, 1, 2, 3, 4]), Space((1, 1, 1), 5), like).tolist() == pytest.approx([-1, -0.5, 0, 0.5, 1])
 
 
 def test_pixels_reads_the_levels_of_each_colour_from_maps_that_lie_together():

@@ -182,7 +182,7 @@ downloads.get("fake")
 """
     log = folder.parent / "stderr"
     child = subprocess.Popen([sys.executable, "-c", script], stderr=log.open("w"))
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 1200
     while not any(part.stat().st_size for part in folder.glob(".fake.*/*")):
         assert child.poll() is None, log.read_text()
         assert time.monotonic() < deadline

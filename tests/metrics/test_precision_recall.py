@@ -27,14 +27,14 @@ def test_the_radius_is_the_kth_neighbours_distance_edge_included():
     """Real points 0, 1, 3 have radii 1, 1, 2 for k = 1 and 3, 2, 3 for k = 2."""
     real = torch.tensor([[0.0], [1.0], [3.0]])
     fake = torch.tensor([[-1.0], [-1.01], [5.0], [5.01]])
-    assert precision_recall(real, fake, k=1).precision == 0.5
-    assert precision_recall(real, fake, k=2).precision == 1.0
+    assert precision_recall(real, fake, k=1).precision == pytest.approx(0.5)
+    assert precision_recall(real, fake, k=2).precision == pytest.approx(1.0)
 
 
 def test_doubled_examples_are_each_others_neighbours():
     """A copied point has a ball of radius 0, which holds the point itself and nothing else."""
     real = torch.tensor([[0.0], [0.0], [5.0], [5.0]])
-    assert precision_recall(real, torch.tensor([[0.0], [0.1]]), k=1).precision == 0.5
+    assert precision_recall(real, torch.tensor([[0.0], [0.1]]), k=1).precision == pytest.approx(0.5)
 
 
 def test_blocks_of_rows_change_nothing(monkeypatch):
