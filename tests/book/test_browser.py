@@ -226,7 +226,10 @@ def test_a_finger_scrolls_past_every_explorer(visit, address, chapters):
             box, before = plane.bounding_box(), page.evaluate("scrollY")
             told = explorer.locator("output").first.text_content()
             x, y = box["x"] + 0.2 * box["width"], min(box["y"] + 0.7 * box["height"], 800)
-            touch.send("Input.synthesizeScrollGesture", {"x": x, "y": y, "yDistance": -200, "gestureSourceType": "touch"})
+            touch.send("Input.dispatchTouchEvent", {"type": "touchStart", "touchPoints": [{"x": x, "y": y}]})
+            for step in range(1, 11):
+                touch.send("Input.dispatchTouchEvent", {"type": "touchMove", "touchPoints": [{"x": x, "y": y - 20 * step}]})
+            touch.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
             page.wait_for_timeout(300)
             assert page.evaluate("scrollY") > before + 100, f"{name}: {explorer.get_attribute('id')}"
             assert explorer.locator("output").first.text_content() == told, "scrolling past changes nothing"
