@@ -192,7 +192,7 @@ def lighter(png: str) -> str:
         image.load()
     except (OSError, ValueError):
         return png  # no picture: nothing to make lighter
-    if image.mode != "RGBA" or image.getextrema()[3] != (255, 255):
+    if image.mode != "RGBA" or image.getchannel("A").getextrema() != (255, 255):
         return png
     rgb = image.convert("RGB")
     if rgb.getcolors(256) is not None:
