@@ -53,24 +53,26 @@ QUESTIONS = (
     Number(
         "NADE has $D = 101$ pixels. How many times fewer multiplications does it take to compute the activations of all hidden "
         "layers with the running sum than term by term for every pixel?",
-        answer=50,
-        within=0.4,
-        why="Term by term pixel $i$ costs $H(i-1)$, in all $H D(D-1)/2$; the running sum costs $H D$. The ratio is $(D-1)/2$.",
+        answer=50.5,
+        within=0.2,
+        why="Term by term pixel $i$ costs $H(i-1)$, in all $H D(D-1)/2$. The running sum adds a column for every pixel but the "
+        "last, $H(D-1)$. The ratio is $D/2$.",
         mistakes=(
             (101, "That is $O(H D^2)$ against $O(H D)$ by orders of magnitude; but a pixel sums over the earlier ones only."),
             (100, "You have $H D(D-1)$ on top. Pixel $i$ has $i - 1$ pixels before it, half of that on average."),
             (51, "Nearly: pixel $i$ sums over the $i - 1$ before it, not over $i$."),
+            (50, "Nearly: nobody comes after the last pixel, so its column is never added. The running sum costs $H(D-1)$."),
         ),
-        hint="Add up $H(i-1)$ over the pixels, and divide by $H D$.",
+        hint="Add up $H(i-1)$ over the pixels, and divide by what the running sum adds: a column after every pixel but the last.",
     ),
     Choice(
         "In MADE the output of pixel $i$ may read a hidden unit of degree $m$ only if $m < i$. Somebody writes $m ≤ i$. What "
         "will they see?",
         (
             (
-                "The training loss falls to almost nothing, and the samples are noise.",
+                "The training loss falls to almost nothing, and the samples are black.",
                 "A unit of degree $i$ may know pixel $i$, so the output copies what it should predict. In sampling there is "
-                "nothing to copy.",
+                "nothing to copy yet but the empty canvas.",
             ),
             (
                 "The training loss gets worse, for connections are missing.",
@@ -102,11 +104,11 @@ QUESTIONS = (
         hint="Bits per dimension are $-log p(x) / (D log 2)$.",
     ),
     Choice(
-        "Eight orders of the pixels give eight probabilities $p_m(x)$ of the same image. What is the log-likelihood of their "
+        "Eight orders of the pixels give eight probabilities $p_k(x)$ of the same image. What is the log-likelihood of their "
         "ensemble?",
         (
             (
-                "The mean of the eight $log p_m(x)$.",
+                "The mean of the eight $log p_k(x)$.",
                 "That is a lower bound, by the concavity of the logarithm. Exponentiated it does not sum to one.",
             ),
             (
@@ -114,12 +116,12 @@ QUESTIONS = (
                 "Summed over all images the largest gives more than one: no distribution.",
             ),
             (
-                "`logsumexp` of the eight $log p_m(x)$, minus $log 8$.",
-                "The average of distributions is a distribution: $log (1/8) Σ_m p_m(x)$. "
+                "`logsumexp` of the eight $log p_k(x)$, minus $log 8$.",
+                "The average of distributions is a distribution: $log (1/8) Σ_k p_k(x)$. "
                 "It is never below the mean of the logarithms.",
             ),
             (
-                "`logsumexp` of the eight $log p_m(x)$.",
+                "`logsumexp` of the eight $log p_k(x)$.",
                 "The sum of eight distributions sums to eight. The $log 8$ is what is missing.",
             ),
         ),

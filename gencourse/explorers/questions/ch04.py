@@ -29,7 +29,7 @@ QUESTIONS = (
             ),
             (
                 "Those of red and green.",
-                "Mask B is $t ≤ s$: red comes before green, and green's own features have not seen the green pixel.",
+                "Mask B is $β ≤ α$: red comes before green, and green's own features have not seen the green pixel.",
             ),
             (
                 "Those of red, green and blue.",
