@@ -104,8 +104,8 @@ QUESTIONS = (
         (
             (
                 "A linear classifier on features of the discriminator's layers, beside the same one on raw pixels.",
-                "The discriminator has learned from all images what they are made of. Without the second number the first means "
-                "nothing.",
+                "Without the second number the first means nothing. And each of the two needs a penalty chosen for it: with one "
+                "for both, the penalty decides who wins.",
             ),
             (
                 "The discriminator's answer, real or generated, as the class; it helped if the accuracy on the few labels is "
