@@ -10,8 +10,9 @@ Left alone, one player wins. So k is moved after every round to hold the balance
 
     k <- k + step (gamma L(x) - L(G(z))), in [0, 1]            M = L(x) + |gamma L(x) - L(G(z))|
 
-M falls as long as training goes well, a curve that a GAN's own losses do not give. A small gamma asks for images that
-come back well, a large one leaves room for variety.
+M says how well images come back and how far the balance is off, a curve that a GAN's own losses do not give. It says
+nothing of variety: it falls, too, while every sample is the same image. A small gamma asks for images that come back
+well, a large one leaves room for variety.
 """
 
 from itertools import pairwise

@@ -1,11 +1,16 @@
-"""Many losses, one budget: what is left of their differences when networks, data and the number of updates are the same.
+"""Many losses, one budget: what is left of their differences when each gets the same care.
 
-The budget is a number of *updates*, the critic's and the generator's added up, so that a loss that wants three critic
-steps a round gets half as many rounds as one that wants one. Who compares rounds gives the first twice the work.
+Three things must be equal for a comparison to be one. The *networks and the data*. The *budget*, a number of updates, the
+critic's and the generator's added up: who compares rounds gives a loss with three critic steps twice the work. And the
+*search*: each loss is tried at the same number of settings of its knobs, on the same data set, before it is judged on
+seeds that the search never saw. A loss that was tuned and one that was not cannot be compared (Lucic et al., 2018,
+https://arxiv.org/abs/1711.10337).
 """
 
+import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -22,50 +27,101 @@ from gencourse.train import cosine, fit
 HIDDEN = (128, 128)
 
 
-def _game(loss: losses.Loss) -> Callable[[Space], GAN]:
-    def build(space: Space) -> GAN:
-        generator = MLPGenerator(space, latent=_latent(space), hidden=HIDDEN)
-        discriminator = MLPDiscriminator(space, hidden=HIDDEN)
-        return GAN(space, latent=_latent(space), generator=generator, discriminator=discriminator, loss=loss)
+@dataclass(frozen=True)
+class Between:
+    """A knob that may be turned to any number from `low` to `high`, evenly in its logarithm."""
 
-    return build
-
-
-def _wasserstein(**options: Any) -> Callable[[Space], GAN]:
-    def build(space: Space) -> GAN:
-        networks = _game(losses.wasserstein)(space)
-        chosen = {name: value(space) if callable(value) else value for name, value in options.items()}
-        return WGAN(
-            space,
-            latent=_latent(space),
-            generator=networks.generator,
-            discriminator=networks.discriminator,
-            d_steps=3,
-            betas=(0.5, 0.9),
-            **chosen,
-        )
-
-    return build
+    low: float
+    high: float
 
 
-def _began(space: Space) -> GAN:
-    return BEGAN(space, latent=_latent(space), hidden=HIDDEN, convolutional=False)
+Knob = Between | tuple[Any, ...]
+"""A range, or a tuple of choices."""
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """A loss in the comparison.
+
+    Attributes:
+        build: `build(space, **options)` makes an untrained model.
+        knobs: what the search may turn, by name: the learning rate `lr`, which goes to `fit`, and options of `build`.
+    """
+
+    build: Callable[..., GAN]
+    knobs: dict[str, Knob] = field(default_factory=dict)
 
 
 def _latent(space: Space) -> int:
     return 2 if space.dim == 2 else 16
 
 
-CONTESTANTS: dict[str, Callable[[Space], GAN]] = {
-    "minimax": _game(losses.minimax),
-    "non-saturating": _game(losses.non_saturating),
-    "least squares": _game(losses.least_squares()),
-    "hinge": _game(losses.hinge),
-    "WGAN, clipping": _wasserstein(clip=0.1),
-    "WGAN, penalty": _wasserstein(penalty=lambda space: 10.0 if space.is_discrete else 0.1),
-    "BEGAN": _began,
+def _networks(space: Space) -> dict[str, Any]:
+    """The two networks, the same for all; the generator is drawn first, so that a seed gives all losses the same one."""
+    generator = MLPGenerator(space, latent=_latent(space), hidden=HIDDEN)
+    return {"latent": _latent(space), "generator": generator, "discriminator": MLPDiscriminator(space, hidden=HIDDEN)}
+
+
+def _game(loss: losses.Loss) -> Callable[..., GAN]:
+    def build(space: Space, *, d_steps: int = 1, beta2: float = 0.999) -> GAN:
+        return GAN(space, loss=loss, d_steps=d_steps, betas=(0.5, beta2), **_networks(space))
+
+    return build
+
+
+def _least_squares(space: Space, *, targets: tuple[float, float, float] = (0.0, 1.0, 1.0), **options: Any) -> GAN:
+    return _game(losses.least_squares(*targets))(space, **options)
+
+
+def _clipped(space: Space, *, clip: float = 0.1, d_steps: int = 3) -> GAN:
+    return WGAN(space, d_steps=d_steps, clip=clip, **_networks(space))
+
+
+def _penalised(space: Space, *, penalty: float = 1.0, d_steps: int = 3, beta2: float = 0.9) -> GAN:
+    return WGAN(space, d_steps=d_steps, penalty=penalty, betas=(0.5, beta2), **_networks(space))
+
+
+def _began(space: Space, *, gamma: float = 0.5, step: float = 1e-2, beta2: float = 0.999) -> GAN:
+    return BEGAN(space, latent=_latent(space), hidden=HIDDEN, convolutional=False, gamma=gamma, step=step, betas=(0.5, beta2))
+
+
+RATE: dict[str, Knob] = {"lr": Between(3e-4, 1e-2)}
+STEPS: dict[str, Knob] = {"d_steps": (1, 2, 3)}
+ADAM: dict[str, Knob] = {"beta2": (0.9, 0.999)}
+
+CONTESTANTS: dict[str, Contestant] = {
+    "minimax": Contestant(_game(losses.minimax), {**RATE, **STEPS, **ADAM}),
+    "non-saturating": Contestant(_game(losses.non_saturating), {**RATE, **STEPS, **ADAM}),
+    "least squares": Contestant(_least_squares, {**RATE, **STEPS, **ADAM, "targets": ((0.0, 1.0, 1.0), (-1.0, 1.0, 0.0))}),
+    "hinge": Contestant(_game(losses.hinge), {**RATE, **STEPS, **ADAM}),
+    "WGAN, clipping": Contestant(_clipped, {**RATE, **STEPS, "clip": Between(0.01, 0.5)}),  # RMSprop, as in its paper
+    "WGAN, penalty": Contestant(_penalised, {**RATE, **STEPS, **ADAM, "penalty": Between(0.03, 30.0)}),
+    "BEGAN": Contestant(_began, {**RATE, **ADAM, "gamma": Between(0.3, 0.95), "step": Between(1e-3, 1e-1)}),
 }
-"""Each makes an untrained model for a space: the same fully connected networks, the loss's own number of critic steps."""
+"""Every loss of the chapter with its knobs: those that all have, in the same ranges, and its own."""
+
+
+def settings(name: str, n: int, *, seed: int = 0) -> list[dict[str, Any]]:
+    """`n` settings of a contestant's knobs, spread evenly: as many for a loss with many knobs as for one with few.
+
+    A Latin hypercube: each range is cut into n equal parts (in the logarithm) and each part used once, each choice about as
+    often as the others. What goes with what is drawn a thousand times; the draw whose nearest two settings lie farthest
+    apart is taken.
+    """
+    knobs = CONTESTANTS[name].knobs
+    parts = torch.tensor([n if isinstance(values, Between) else len(values) for values in knobs.values()])
+    draws = torch.rand(1000, n, len(knobs), generator=torch.Generator().manual_seed(seed)).argsort(1)  # of 0 .. n-1
+    part = draws * parts // n  # (1000, n, K): which part of its range, which choice
+    apart = torch.cdist((part + 0.5) / parts, (part + 0.5) / parts) + 2.0 * len(knobs) * torch.eye(n)
+    taken = part[apart.flatten(1).min(1).values.argmax()]
+    return [{knob: _turn(knobs[knob], int(i), n) for knob, i in zip(knobs, row, strict=True)} for row in taken]
+
+
+def _turn(knob: Knob, i: int, n: int) -> Any:
+    """The middle of the i-th of n parts of a range, to two digits, or the i-th choice."""
+    if isinstance(knob, Between):
+        return float(f"{knob.low * (knob.high / knob.low) ** ((i + 0.5) / n):.2g}")
+    return knob[i]
 
 
 def play(
@@ -75,7 +131,7 @@ def play(
     *,
     updates: int,
     seed: int,
-    lr: float = 1e-3,
+    setting: dict[str, Any] | None = None,
     batch_size: int = 128,
     samples: int = 4000,
     **options: Any,
@@ -86,15 +142,49 @@ def play(
         name: of `CONTESTANTS`.
         judge: gives the scores of samples, by name.
         updates: of both players together.
+        setting: of its knobs, by name; those that are left out have the library's defaults, `lr` 1e-3.
         options: for `fit`.
+
+    Returns:
+        The scores beside what was run. A run that ends in numbers that are not finite has `"failed": True` and no scores.
     """
+    setting = dict(setting or {})
+    knobs = {knob: value for knob, value in setting.items() if knob != "lr"}
+    lr = setting.get("lr", 1e-3)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        model = CONTESTANTS[name](dataset.space)
+        model = CONTESTANTS[name].build(dataset.space, **knobs)
     rounds = max(1, round(updates / (model.d_steps + 1)))
+    run = {"loss": name, "seed": seed, "updates": updates, "rounds": rounds, "setting": {"lr": lr, **knobs}}
     start = time.perf_counter()
-    fit(model, dataset, steps=rounds, batch_size=batch_size, lr=lr, seed=seed, schedule=cosine, ema=0.99, **options)
-    seconds = time.perf_counter() - start
+    try:
+        fit(model, dataset, steps=rounds, batch_size=batch_size, lr=lr, seed=seed, schedule=cosine, ema=0.99, **options)
+    except FloatingPointError:
+        return {**run, "failed": True, "seconds": round(time.perf_counter() - start, 1)}
+    seconds = round(time.perf_counter() - start, 1)
     generator = torch.Generator(model.device).manual_seed(seed)
-    scores = judge(model.sample(samples, generator=generator).cpu())
-    return {"loss": name, "seed": seed, "lr": lr, "updates": updates, "rounds": rounds, "seconds": round(seconds, 1), **scores}
+    drawn = model.sample(samples, generator=generator).cpu()
+    if not bool(torch.isfinite(drawn.double()).all()):
+        return {**run, "failed": True, "seconds": seconds}
+    return {**run, "seconds": seconds, **judge(drawn)}
+
+
+def paired_interval(a: Sequence[float], b: Sequence[float], *, level: float = 0.95) -> tuple[float, float, float]:
+    """The mean of the differences `a_i - b_i` and the ends of its interval, by Student's t.
+
+    Args:
+        a, b: scores of two methods with the same seeds, in the same order.
+        level: the share of such intervals that hold the true mean difference, if the differences are about normal.
+
+    Raises:
+        ValueError: if the numbers of scores differ, or there is one only.
+    """
+    from scipy.stats import t
+
+    n = len(a)
+    if n != len(b) or n < 2:
+        raise ValueError(f"paired_interval compares two or more pairs of scores, not {n} with {len(b)}.")
+    differences = torch.tensor(a, dtype=torch.float64) - torch.tensor(b, dtype=torch.float64)
+    mean = float(differences.mean())
+    half = float(t.ppf((1 + level) / 2, n - 1)) * float(differences.std()) / math.sqrt(n)
+    return mean, mean - half, mean + half

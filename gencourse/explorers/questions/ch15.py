@@ -55,7 +55,7 @@ QUESTIONS = (
         right=1,
     ),
     Choice(
-        "You draw a histogram of a Wasserstein critic's weights after training. With clipping to [−c, c], what do you expect?",
+        "You draw a histogram of a Wasserstein critic's weights after training with clipping. What do you expect?",
         (
             (
                 "A bell around zero, as with a gradient penalty.",
@@ -66,11 +66,11 @@ QUESTIONS = (
                 "It does not shrink, it cuts. What pulls weights to zero is weight decay.",
             ),
             (
-                "Weights beyond $c$, for the critic is not limited.",
-                "After every move each weight is brought back to [−c, c].",
+                "Weights beyond the bound, for the critic is not limited.",
+                "After every update each weight is brought back to the bound.",
             ),
             (
-                "Most weights at −c or c.",
+                "Many weights at one end of the range or the other.",
                 "To be as steep as possible, weights run into the bounds. The critic is then a simple function; a penalty on the "
                 "slope itself leaves it freer.",
             ),
@@ -106,7 +106,7 @@ QUESTIONS = (
         hint="$k + step · (γ L(x) - L(G(z)))$.",
     ),
     Choice(
-        "Loss A reaches a Fréchet distance of 12, loss B of 14: one run each, A with tuned settings. What can be said?",
+        "Loss A reaches a Fréchet distance of 12, loss B of 14: one run each, and only A was tuned. What can be said?",
         (
             (
                 "A is better: a lower Fréchet distance is better, and tuning is part of any method.",
@@ -117,7 +117,7 @@ QUESTIONS = (
                 "It might be, or not. This comparison cannot tell.",
             ),
             (
-                "Nothing, before both have equal budgets, several seeds and intervals.",
+                "Nothing, before both are searched with the same care, at one budget, and compared over several seeds.",
                 "In the large comparison of Lucic and others (2018) no loss was consistently best once budgets were equal.",
             ),
             (
