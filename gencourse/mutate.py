@@ -388,6 +388,9 @@ def _changes(place: ast.AST, names: set[str]) -> Iterator[tuple[ast.AST, ast.AST
 def _choices(node: ast.AST) -> Iterator[ast.AST]:
     """Parts of a node that say where to test, not what."""
     if isinstance(node, ast.Call):
+        yield from (
+            a for a in node.args if isinstance(a, ast.UnaryOp) and isinstance(a.operand, ast.Constant)
+        )  # an axis, `sum(-1)`
         name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
         if name in CHOICES:
             yield from node.args

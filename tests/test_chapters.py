@@ -82,5 +82,5 @@ def test_a_numbered_equation_is_a_verified_equation(path):
 @each(CHAPTERS)
 def test_a_chapter_tells_what_it_promises_and_what_it_needs(path):
     opening = " ".join(cell.source for at, cell in cells(path, "markdown") if at < 3).lower().replace("*", "")
-    for word in ("after this chapter you can", "you need", "time:", "slides"):
+    for word in ("after this chapter you can", "you need", "time:", "slide"):
         assert word in opening, f"the first lines do not say {word!r}"

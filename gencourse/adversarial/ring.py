@@ -50,7 +50,8 @@ def play(
             after(step, gan)
 
     options: dict[str, Any] = {"batch_size": 128, "lr": 1e-3, "device": "cpu", "progress": False}
-    history: History = fit(gan, RING.dataset(), steps=rounds, seed=seed, callback=watch, **options)
+    options["callback"] = watch
+    history: History = fit(gan, RING.dataset(), steps=rounds, seed=seed, **options)
     paths, end = torch.stack(ways), _report(gan, 10_000, 9)
     record = {
         "game": name,

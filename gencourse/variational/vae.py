@@ -5,7 +5,7 @@
     q_phi(z | x)                the encoder, N(mu(x), diag sigma(x)^2), which stands in for the posterior
 
 The likelihood p_theta(x) is an integral over z that nobody can do. The evidence lower bound can be computed, and is
-what training raises (Eq. 9.12 of the book; slide 70):
+what training raises (Eq. (9.9) of the book; slide 70):
 
     log p_theta(x) >= E_q[log p_theta(x | z)] - KL(q_phi(z | x) || p(z)) = reconstruction - KL
 """

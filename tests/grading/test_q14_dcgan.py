@@ -139,7 +139,7 @@ def test_each_mistake_loses_points_and_is_called_by_its_name(question, monkeypat
 @pytest.mark.parametrize(
     ("question", "name", "points"),
     [
-        (SIZES, "rounded up", 2),
+        (SIZES, "rounded up", 1),
         (SIZES, "transpose padded", 1),
         (TRANSPOSED, "padding ignored", 2),
         (TRANSPOSED, "stride ignored", 1),

@@ -101,9 +101,9 @@ QUESTIONS = (
         "Your log shows a KL of −0.4 nats, from the closed form. What is it?",
         (
             (
-                "A variance taken for a log-variance.",
-                "With one output read in two ways the formula is no KL any more, and may be negative. A standard deviation for a "
-                "variance does the same.",
+                "The encoder's output is taken for $\\log s^2$ in one place and for $\\log s$ in another.",
+                "Then the formula is no KL any more, and may be negative. An output read in one wrong way throughout, a variance "
+                "for its logarithm, gives a wrong KL, but never a negative one.",
             ),
             (
                 "Noise from the one draw of $z$.",

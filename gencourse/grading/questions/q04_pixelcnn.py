@@ -62,7 +62,10 @@ def _masked_everywhere_by_colour(weight: Tensor, colour_out: Tensor, colour_in: 
     return _masked(weight, colour_out, colour_in, own) * seen[..., None, None]
 
 
-def _kernel(rng: np.random.Generator, k: int, out: list[int], of: list[int], own: int) -> Inputs:
+def _kernel(rng: np.random.Generator, sides: tuple[int, ...], outs: int, ins: int, colours: int, own: int) -> Inputs:
+    """A kernel of one of these sides; all maps of one colour, whichever, or of all three in any order."""
+    k, one = int(rng.choice(sides)), int(rng.integers(3))
+    out, of = ([one] * n if colours == 1 else rng.permutation(np.arange(n) % 3) for n in (outs, ins))
     weight = rng.uniform(0.5, 2, (len(out), len(of), k, k)) * rng.choice([-1, 1], (len(out), len(of), k, k))
     return {"weight": weight, "colour_out": np.array(out), "colour_in": np.array(of), "own": np.array(own)}
 
@@ -82,10 +85,10 @@ MASK = Question(
         "own": np.array(0.0),
     },
     checks=(
-        Check("mask A, one colour", 1, _float32(lambda rng: _kernel(rng, 5, [0, 0, 0], [0], 0)), atol=1e-6),
-        Check("mask B, one colour", 1, _float32(lambda rng: _kernel(rng, 3, [0, 0], [0, 0, 0], 1)), atol=1e-6),
-        Check("mask B, three colours", 1, _float32(lambda rng: _kernel(rng, 3, [0, 1, 2], [0, 0, 1, 1, 2, 2], 1)), atol=1e-6),
-        Check("mask A, three colours", 1, _float32(lambda rng: _kernel(rng, 5, [0, 0, 1, 1, 2, 2], [0, 1, 2], 0)), atol=1e-6),
+        Check("mask A, one colour", 1, _float32(lambda rng: _kernel(rng, (5, 7), 3, 1, 1, 0)), atol=1e-6),
+        Check("mask B, one colour", 1, _float32(lambda rng: _kernel(rng, (3, 5), 2, 3, 1, 1)), atol=1e-6),
+        Check("mask B, three colours", 1, _float32(lambda rng: _kernel(rng, (3, 5), 4, 6, 3, 1)), atol=1e-6),
+        Check("mask A, three colours", 1, _float32(lambda rng: _kernel(rng, (3, 5), 6, 4, 3, 0)), atol=1e-6),
     ),
     mistakes=(
         Mistake(
@@ -165,14 +168,14 @@ MASK = Question(
             lambda weight, *others: _masked(torch.ones_like(weight), *others),
         ),
         Mistake(
-            "colours leak",
-            "the colours are not told apart at the centre; with mask B red must not see green and blue there.",
-            _masked_of(colours=lambda to, of, own: own == 1),
-        ),
-        Mistake(
             "colours blocked",
             "earlier colours are hidden at the centre; green may see red there, and blue both, in either mask.",
             _masked_of(colours=lambda to, of, own: (of == to) & (own == 1)),
+        ),
+        Mistake(
+            "colours leak",
+            "the colours are not told apart at the centre; with mask B red must not see green and blue there.",
+            _masked_of(colours=lambda to, of, own: own == 1),
         ),
         Mistake(
             "colours turned round",
@@ -185,6 +188,7 @@ MASK = Question(
             _masked_everywhere_by_colour,
         ),
     ),
+    harmless={"own from another draw": "each check has one own, and both are asked for"},
 )
 
 # --- 4.2 log-probability from L-way logits ----------------------------------------------------------------------------
@@ -224,6 +228,9 @@ def _sure(rng: np.random.Generator) -> Inputs:
     largest[:, 0, 0, 0], inputs["x"][1:, 0, 0, 0] = 1, 4
     largest[:, 1, 2, 4], inputs["x"][1:, 1, 2, 4] = 3, 0
     inputs["logits"][1:] += 900 * (np.arange(6)[:, None, None] == largest[:, :, None])
+    # Neighbours in any direction are 1200 apart, so that one maximum cannot serve two pixels.
+    odd = np.indices(inputs["x"].shape).sum(0) % 2
+    inputs["logits"][1:] -= 1200 * odd[1:, :, None]
     return inputs
 
 
@@ -547,6 +554,7 @@ LOOP = Question(
             lambda W, b, u, given, known: _sample(W * (1 - known), b, u, given, known),
         ),
     ),
+    harmless={f"where: for all, if for {how}": "whether pixel i is known is one number" for how in ("any", "all")},
 )
 
 # --- 4.4 the receptive field ------------------------------------------------------------------------------------------
@@ -562,7 +570,7 @@ def _field_of(look=_look, masks=lambda masks: masks, end=lambda seen, pixel: see
 
     def field(first: Tensor, others: Tensor, pixel: Tensor) -> Tensor:
         seen = pixel
-        for mask in masks([*others, first]):
+        for mask in masks([*others.flip(0), first]):
             seen = (look(seen, mask) > 0).to(pixel)
         return end(seen, pixel)
 
@@ -580,7 +588,7 @@ def _raster(pixel: Tensor) -> Tensor:
 
 def _counted(first: Tensor, others: Tensor, pixel: Tensor) -> Tensor:
     seen = pixel
-    for mask in [*others, first]:
+    for mask in [*others.flip(0), first]:
         seen = _look(seen, mask)
     return seen
 
@@ -602,14 +610,118 @@ def _box(first: Tensor, others: Tensor, pixel: Tensor) -> Tensor:
     return _field(torch.ones_like(first), torch.ones_like(others), pixel) * _raster(pixel)
 
 
-def _stack(rng: np.random.Generator, k: int, layers: int, H: int, W: int, right: int) -> Inputs:
-    """Mask A, masks B, and a pixel `right` columns from the right border and far from the others."""
-    b = np.array([[row < k // 2 or (row == k // 2 and column <= k // 2) for column in range(k)] for row in range(k)], dtype=float)
-    a, pixel = b.copy(), np.zeros((H, W))
-    a[k // 2, k // 2] = 0
-    pixel[rng.integers(H - 3, H - 1), W - 1 - right] = 1
-    return {"first": a, "others": np.repeat(b[None], layers - 1, 0), "pixel": pixel}
+def _on_a_large_canvas(first: Tensor, others: Tensor, pixel: Tensor) -> Tensor:
+    """Ways may leave the image and come back."""
+    edge = (len(others) + 1) * (len(first) // 2)
+    return _field(first, others, pad(pixel, [edge] * 4))[edge:-edge, edge:-edge]
 
+
+def _textbook(first: Tensor, others: Tensor, pixel: Tensor) -> Tensor:
+    """Masks A and B, whatever is given."""
+    k = len(first)
+    seen = torch.arange(k * k).view(k, k).to(pixel)
+    return _field((seen < k * k // 2).to(pixel), (seen <= k * k // 2).to(pixel).expand_as(others), pixel)
+
+
+def _stack(rng: np.random.Generator, k: int, share: float) -> Inputs:
+    """Masks with some of A's and B's ones, each its own, and a pixel anywhere, such that every mistake below shows."""
+    place = np.arange(k * k).reshape(k, k)
+    while True:
+        layers, H, W = rng.integers(3, 5), k + 4, k + 7
+        masks = (rng.random((layers, k, k)) < share) & (place <= k * k // 2)
+        masks[0] &= place < k * k // 2
+        masks[1:, k // 2, k // 2] |= rng.random(layers - 1) < 0.5
+        pixel = np.zeros((H, W))
+        pixel[rng.integers(H // 2, H), rng.integers(W)] = 1
+        given = tuple(torch.tensor(array, dtype=torch.float32) for array in (masks[0], masks[1:], pixel))
+        answers = [_field(*given), *(mistake.function(*given) for mistake in _FIELD_MISTAKES)]
+        if answers[0].sum() > 5 and len({tuple(answer.flatten().tolist()) for answer in answers}) == len(answers):
+            return {"first": masks[0].astype(float), "others": masks[1:].astype(float), "pixel": pixel}
+
+
+_FIELD_MISTAKES = (
+    Mistake(
+        "who sees the pixel",
+        "that is the opposite, which outputs depend on the pixel; conv2d steps forward, and you want to go back.",
+        _field_of(lambda seen, mask: _look(seen, mask.flip(0, 1))),
+    ),
+    Mistake(
+        "first layer only",
+        "that is what the first layer sees; every further layer looks through the one below it, so the field grows.",
+        _field_of(masks=lambda masks: masks[-1:]),
+    ),
+    Mistake(
+        "one layer left out",
+        "one layer too few; count the first one and all the others.",
+        _field_of(masks=lambda masks: masks[1:]),
+    ),
+    Mistake(
+        "one layer too many",
+        "one layer too many; there is the first, and as many others as masks.",
+        _field_of(masks=lambda masks: [masks[0], *masks]),
+    ),
+    Mistake(
+        "first layer left out",
+        "the first layer has no effect; the way back ends with it.",
+        _field_of(masks=lambda masks: masks[:-1]),
+    ),
+    Mistake(
+        "first mask in every layer",
+        "the first layer's mask is used in every layer; the others may pass on what is known at the pixel itself.",
+        _field_of(masks=lambda masks: [masks[-1]] * len(masks)),
+    ),
+    Mistake(
+        "first mask not used",
+        "the first layer has the mask of a later one; it has a mask of its own, `first`.",
+        _field_of(masks=lambda masks: [*masks[:-1], masks[0]]),
+    ),
+    Mistake(
+        "not stacked",
+        "you join what each layer sees by itself; a layer looks from every pixel that the layer above it looked at.",
+        _union,
+    ),
+    Mistake(
+        "ways counted",
+        "you count the ways that lead to a pixel; return 1 where there is any.",
+        _counted,
+    ),
+    Mistake(
+        "every earlier pixel",
+        "that is every earlier pixel; the layers reach only so far, and there is a blind spot to the upper right.",
+        lambda first, others, pixel: _raster(pixel),
+    ),
+    Mistake(
+        "no blind spot",
+        "you take all earlier pixels within reach of the kernels; masked layers do not get to all of those on the right.",
+        _box,
+    ),
+    Mistake(
+        "round the border",
+        "the field leaves the image on one side and comes in on the other; beyond the border there is nothing to see.",
+        _field_of(_wrapped),
+    ),
+    Mistake(
+        "blind map",
+        "zeros and ones are exchanged; 1 means seen.",
+        _field_of(end=lambda seen, pixel: 1 - seen),
+    ),
+    Mistake(
+        "first layer first",
+        "the way back begins with the first layer; begin with the last of the others and end with the first layer.",
+        _field_of(masks=lambda masks: masks[::-1]),
+    ),
+    Mistake(
+        "others in the wrong order",
+        "the others are taken from the first to the last; the way back begins with the last of them.",
+        _field_of(masks=lambda masks: [*masks[-2::-1], masks[-1]]),
+    ),
+    Mistake(
+        "out of the image and back",
+        "your ways leave the image and come back; beyond the border is nothing to see, for any layer.",
+        _on_a_large_canvas,
+    ),
+    Mistake("masks ignored", "that is what masks A and B see; use the masks that are given.", _textbook),
+)
 
 FIELD = Question(
     id="4.4",
@@ -623,76 +735,10 @@ FIELD = Question(
         "pixel": np.array([[0.0, 0.0, 0.0, 0.0], [0.0, 0.0, 0.0, 0.0], [0.0, 1.0, 0.0, 0.0]]),
     },
     checks=(
-        Check("3 x 3 kernels", 2, _float32(lambda rng: _stack(rng, k=3, layers=4, H=8, W=11, right=3)), atol=1e-6),
-        Check("5 x 5 kernels", 2, _float32(lambda rng: _stack(rng, k=5, layers=3, H=10, W=12, right=4)), atol=1e-6),
+        Check("3 x 3 kernels", 2, _float32(lambda rng: _stack(rng, k=3, share=0.75)), atol=1e-6),
+        Check("5 x 5 kernels", 2, _float32(lambda rng: _stack(rng, k=5, share=0.4)), atol=1e-6),
     ),
-    mistakes=(
-        Mistake(
-            "who sees the pixel",
-            "that is the opposite, which outputs depend on the pixel; conv2d steps forward, and you want to go back.",
-            _field_of(lambda seen, mask: _look(seen, mask.flip(0, 1))),
-        ),
-        Mistake(
-            "first layer only",
-            "that is what the first layer sees; every further layer looks through the one below it, so the field grows.",
-            _field_of(masks=lambda masks: masks[-1:]),
-        ),
-        Mistake(
-            "one layer left out",
-            "one layer too few; count the first one and all the others.",
-            _field_of(masks=lambda masks: masks[1:]),
-        ),
-        Mistake(
-            "one layer too many",
-            "one layer too many; there is the first, and as many others as masks.",
-            _field_of(masks=lambda masks: [masks[0], *masks]),
-        ),
-        Mistake(
-            "first layer left out",
-            "the first layer has no effect, so the pixel sees itself.",
-            _field_of(masks=lambda masks: masks[:-1]),
-        ),
-        Mistake(
-            "mask A in every layer",
-            "the first layer's mask is used in every layer; the others may pass on what is known at the pixel itself.",
-            _field_of(masks=lambda masks: [masks[-1]] * len(masks)),
-        ),
-        Mistake(
-            "mask B in the first layer",
-            "the pixel sees itself; the first layer has a mask of its own, which keeps it out.",
-            _field_of(masks=lambda masks: [*masks[:-1], masks[0]]),
-        ),
-        Mistake(
-            "not stacked",
-            "you join what each layer sees by itself; a layer looks from every pixel that the layer above it looked at.",
-            _union,
-        ),
-        Mistake(
-            "ways counted",
-            "you count the ways that lead to a pixel; return 1 where there is any.",
-            _counted,
-        ),
-        Mistake(
-            "every earlier pixel",
-            "that is every earlier pixel; the layers reach only so far, and there is a blind spot to the upper right.",
-            lambda first, others, pixel: _raster(pixel),
-        ),
-        Mistake(
-            "no blind spot",
-            "you take all earlier pixels within reach of the kernels; masked layers do not get to all of those on the right.",
-            _box,
-        ),
-        Mistake(
-            "round the border",
-            "the field leaves the image on one side and comes in on the other; beyond the border there is nothing to see.",
-            _field_of(_wrapped),
-        ),
-        Mistake(
-            "blind map",
-            "zeros and ones are exchanged; 1 means seen.",
-            _field_of(end=lambda seen, pixel: 1 - seen),
-        ),
-    ),
+    mistakes=_FIELD_MISTAKES,
 )
 
 # --- 4.5 train one ----------------------------------------------------------------------------------------------------

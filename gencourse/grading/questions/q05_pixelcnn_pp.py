@@ -229,11 +229,12 @@ def _mass_of(
 _mass = _mass_of()
 
 
-def _logistic(rng: np.random.Generator, B: int, D: int, levels: int, *, end: float = 0.0, far: bool = False) -> Inputs:
+def _logistic(rng: np.random.Generator, B: int, D: int, *, end: float = 0.0, far: bool = False) -> Inputs:
     """Levels, of which a share `end` has a tail, and means that are 0 to 2.5 scales away from them, or `far`, 45 to 70.
 
     In the first image of the far ones they stay near, so that a logarithm of zero elsewhere leaves a number.
     """
+    levels = int(rng.integers(9, 15))
     x = rng.integers(1, levels - 1, (B, D))
     ends = rng.uniform(size=(B, D)) < end
     x = np.where(ends, rng.choice([0, levels - 1], (B, D)), x)
@@ -244,8 +245,11 @@ def _logistic(rng: np.random.Generator, B: int, D: int, levels: int, *, end: flo
         x[1, :2] = x[2, 2:4] = [0, levels - 1]
     log_scale = rng.uniform(-3.2, -1.8, (B, D))
     log_scale[0] = rng.uniform(0.1, 0.5, D)  # a row in which even log_scale itself could be a scale
+    if far:
+        log_scale[1:, -1] = rng.uniform(-7.9, -7.6, B - 1)
     away *= np.resize([1, -1], (B, D)) if far else rng.choice([-1, 1], (B, D))
-    return {"x": x, "loc": x / (levels - 1) + away * np.exp(log_scale), "log_scale": log_scale, "levels": np.array(levels)}
+    edge = np.sign(away) * (log_scale < -5) * 0.5 / (levels - 1)  # narrow ones are that far from the level's edge
+    return {"x": x, "loc": x / (levels - 1) + edge + away * np.exp(log_scale), "log_scale": log_scale, "levels": np.array(levels)}
 
 
 def _difference(a: Tensor, b: Tensor) -> Tensor:
@@ -259,6 +263,13 @@ def _density(x: Tensor, loc: Tensor, log_scale: Tensor, levels: Tensor) -> Tenso
 
 def _gaussian(a: Tensor, b: Tensor) -> Tensor:
     return (torch.special.ndtr(b) - torch.special.ndtr(a)).log()
+
+
+def _published(x: Tensor, loc: Tensor, log_scale: Tensor, levels: Tensor) -> Tensor:
+    """As PixelCNN++ was published: density times width where the mass is below 1e-5."""
+    exact = _mass(x, loc, log_scale, levels)
+    rough = _density(x, loc, log_scale, levels) - (levels - 1).log()
+    return torch.where((exact < math.log(1e-5)) & (x > 0) & (x < levels - 1), rough, exact)
 
 
 _TAILS = (
@@ -280,13 +291,13 @@ LOGISTIC = Question(
         "levels": np.array(3.0),
     },
     checks=(
-        Check("inner levels", 1, _float32(lambda rng: _logistic(rng, 4, 7, 12)), rtol=5e-5, atol=5e-5),
-        Check("end levels", 1, _float32(lambda rng: _logistic(rng, 5, 6, 10, end=0.5)), rtol=5e-5, atol=5e-5),
-        Check("far from the mean", 2, _float32(lambda rng: _logistic(rng, 5, 8, 12, end=0.2, far=True)), rtol=3e-5, atol=5e-5),
+        Check("inner levels", 1, _float32(lambda rng: _logistic(rng, 4, 7)), rtol=5e-5, atol=5e-5),
+        Check("end levels", 1, _float32(lambda rng: _logistic(rng, 5, 6, end=0.5)), rtol=5e-5, atol=5e-5),
+        Check("far from the mean", 2, _float32(lambda rng: _logistic(rng, 5, 8, end=0.2, far=True)), rtol=3e-5, atol=5e-5),
         Check(
             "gradients",
             1,
-            _float32(lambda rng: _logistic(rng, 6, 5, 12, end=0.2, far=True)),
+            _float32(lambda rng: _logistic(rng, 6, 5, end=0.2, far=True)),
             ("loc", "log_scale"),
             rtol=1e-4,
             atol=1e-3,
@@ -430,6 +441,17 @@ LOGISTIC = Question(
             _mass_of(lambda a, b: (_difference(a, b) + 1e-8).log()),
         ),
         Mistake(
+            "published approximation",
+            "where the mass is small that is the density times the width, as in the authors' code, which holds for intervals "
+            "much narrower than the scale only; write the difference of sigmoids as a product.",
+            _published,
+        ),
+        Mistake(
+            "log_scale cut off",
+            "log_scale is cut off from below, at -7; any real number is allowed.",
+            lambda x, loc, log_scale, levels: _mass(x, loc, log_scale.clamp(min=-7), levels),
+        ),
+        Mistake(
             "no gradient",
             "no gradient arrives at loc and log_scale; stay with tensors, without detach, .item(), NumPy or torch.no_grad.",
             lambda *i: _mass(*i).detach(),
@@ -470,17 +492,18 @@ def _one_component_an_image(x: Tensor, logits: Tensor, *others: Tensor) -> Tenso
     return (logits.log_softmax(-1) + _components(x, *others)).sum(1).logsumexp(-1)
 
 
-def _mixtures(rng: np.random.Generator, B: int, D: int, K: int, levels: int, *, narrow: bool = False) -> Inputs:
-    """Components within 2.5 scales of the level, or `narrow` ones of scale exp(-7), as training makes them, far from it.
+def _mixtures(rng: np.random.Generator, B: int, D: int, K: int, *, narrow: bool = False) -> Inputs:
+    """Components within 2.5 scales of the level, or `narrow` ones of scale exp(-7.5), as training makes them, far from it.
 
     The first image is never narrow, so that a logarithm of zero elsewhere leaves a number to tell mistakes apart.
     """
+    levels = int(rng.integers(9, 15))
     x = rng.integers(0, levels, (B, D))
     log_scale = rng.uniform(-3, -1.5, (B, D, K))
     loc = x[..., None] / (levels - 1) + rng.uniform(-2.5, 2.5, (B, D, K)) * np.exp(log_scale)
     if narrow:
         x[1:, :2] = [0, levels - 1]
-        loc[1:, 0], loc[1:, 1], log_scale[1:] = rng.uniform(0.8, 1, (B - 1, K)), rng.uniform(0, 0.2, (B - 1, K)), -7
+        loc[1:, 0], loc[1:, 1], log_scale[1:] = rng.uniform(0.8, 1, (B - 1, K)), rng.uniform(0, 0.2, (B - 1, K)), -7.5
     return {
         "x": x,
         "logits": 1.5 * rng.standard_normal((B, D, K)) + 1,
@@ -506,8 +529,8 @@ MIXTURE = Question(
         "levels": np.array(3.0),
     },
     checks=(
-        Check("values", 2, _float32(lambda rng: _mixtures(rng, B=4, D=6, K=3, levels=12)), rtol=5e-5, atol=5e-5),
-        Check("narrow components", 2, _float32(lambda rng: _mixtures(rng, 5, 4, 3, 12, narrow=True)), rtol=3e-5, atol=5e-5),
+        Check("values", 2, _float32(lambda rng: _mixtures(rng, B=4, D=6, K=3)), rtol=5e-5, atol=5e-5),
+        Check("narrow components", 2, _float32(lambda rng: _mixtures(rng, 5, 4, 3, narrow=True)), rtol=3e-5, atol=5e-5),
     ),
     mistakes=(
         Mistake(
@@ -631,6 +654,10 @@ MIXTURE = Question(
             _mixture_of(lambda log_mass, logits: (logits.softmax(-1) * log_mass.exp()).sum(-1).clamp(min=1e-12).log()),
         ),
     ),
+    harmless={
+        f"log_softmax: one maximum over {where}": "the weights' logits are of one size"
+        for where in ("axis 0 too", "axis 1 too", "everything")
+    },
 )
 
 # --- 5.4 the coupling of colours --------------------------------------------------------------------------------------

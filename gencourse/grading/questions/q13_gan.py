@@ -611,7 +611,7 @@ def _round_of(
 _round = _round_of()
 
 
-def _players(rng: np.random.Generator, k: int, B: int, D: int, L: int, lr: float = 0.5) -> Inputs:
+def _players(rng: np.random.Generator, k: int, B: int, D: int, L: int) -> Inputs:
     """Linear players, and the batches and noise of one round."""
     return {
         "x": rng.normal(0.6, 1.0, (k, B, D)),
@@ -621,7 +621,7 @@ def _players(rng: np.random.Generator, k: int, B: int, D: int, L: int, lr: float
         "b": rng.normal(-0.5, 0.5, D),
         "w": rng.uniform(0.4, 1.0, D) * np.resize([1, -1], D),
         "c": np.array(rng.uniform(0.3, 0.8)),
-        "lr": np.array(lr),
+        "lr": np.array(rng.uniform(0.3, 0.8)),
     }
 
 

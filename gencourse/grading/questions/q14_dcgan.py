@@ -28,17 +28,17 @@ def _float32(draw):
 # --- 14.1 output sizes ------------------------------------------------------------------------------------------------
 
 
-def _layers(rng: np.random.Generator, transposed: int) -> Inputs:
+def _layers(rng: np.random.Generator, transposed: int | None = None) -> Inputs:
     """Sixty layers: every kernel from 2 to 6 with strides 1 to 3 and as much padding as makes sense, four times."""
     rows = [(kernel, stride) for kernel in range(2, 7) for stride in (1, 2, 3)] * 4
-    kernel, stride = np.array(rows).T
-    padding = rng.integers(1, np.maximum(2, kernel - 1))
+    kernel, stride = rng.permutation(rows).T
+    padding = rng.integers(0, np.maximum(2, kernel - 1))
     return {
         "n": rng.integers(7, 40, len(rows)),
         "kernel": kernel,
         "stride": stride,
         "padding": padding,
-        "transposed": np.full(len(rows), transposed),
+        "transposed": rng.integers(0, 2, len(rows)) if transposed is None else np.full(len(rows), transposed),
     }
 
 
@@ -71,7 +71,8 @@ SIZES = Question(
     },
     checks=(
         Check("convolutions", 1, _float32(lambda rng: _layers(rng, 0)), rtol=0, atol=1e-3),
-        Check("transposed convolutions", 2, _float32(lambda rng: _layers(rng, 1)), rtol=0, atol=1e-3),
+        Check("transposed convolutions", 1, _float32(lambda rng: _layers(rng, 1)), rtol=0, atol=1e-3),
+        Check("both kinds in one batch", 1, _float32(_layers), rtol=0, atol=1e-3),
     ),
     mistakes=(
         Mistake(
@@ -151,13 +152,19 @@ SIZES = Question(
 
 
 def _maps(
-    rng: np.random.Generator, *, inputs: int = 1, outputs: int = 1, kernel: int = 4, stride: int = 2, padding: int = 0
+    rng: np.random.Generator,
+    *,
+    inputs: int = 1,
+    outputs: int = 1,
+    kernel: int = 4,
+    stride: int | tuple = 2,
+    padding: int | tuple = 0,
 ) -> Inputs:
     return {
-        "y": rng.standard_normal((2, inputs, 3, 5)),
+        "y": rng.standard_normal((2, inputs, *rng.choice([3, 4, 5], 2, replace=False))),
         "w": rng.standard_normal((inputs, outputs, kernel, kernel)),
-        "stride": np.array(stride),
-        "padding": np.array(padding),
+        "stride": rng.choice(np.atleast_1d(stride)),
+        "padding": rng.choice(np.atleast_1d(padding)),
     }
 
 
@@ -218,8 +225,14 @@ TRANSPOSED = Question(
     },
     checks=(
         Check("stride 1", 1, _float32(lambda rng: _maps(rng, kernel=3, stride=1)), rtol=3e-5, atol=3e-5),
-        Check("stride 2 and 3", 1, _float32(lambda rng: _maps(rng, stride=int(rng.integers(2, 4)))), rtol=3e-5, atol=3e-5),
-        Check("padding", 1, _float32(lambda rng: _maps(rng, kernel=5, padding=1)), rtol=3e-5, atol=3e-5),
+        Check("stride 3 and 4", 1, _float32(lambda rng: _maps(rng, kernel=5, stride=(3, 4))), rtol=3e-5, atol=3e-5),
+        Check(
+            "padding",
+            1,
+            _float32(lambda rng: _maps(rng, kernel=5, stride=(2, 3), padding=(1, 2))),
+            rtol=3e-5,
+            atol=3e-5,
+        ),
         Check("channels", 1, _float32(lambda rng: _maps(rng, inputs=3, outputs=4, padding=1)), rtol=3e-5, atol=3e-5),
         Check(
             "gradients",
@@ -300,16 +313,18 @@ TRANSPOSED = Question(
 
 
 def _ends(rng: np.random.Generator, kind: str) -> Inputs:
-    """Pairs of vectors at angles from 0.5 to 2.5, of one length or of two; or pairs in one direction."""
+    """Pairs of vectors at angles from 0.5 to 2.5, of one length or of two; or among them a pair of equals."""
     B, D = 6, 5
     frame = np.stack([np.linalg.qr(rng.standard_normal((D, 2)))[0] for _ in range(B)])  # (B, D, 2), orthonormal
-    angle = rng.uniform(0.5, 2.5, (B, 1)) if kind != "parallel" else np.zeros((B, 1))
+    angle = rng.uniform(0.5, 2.5, (B, 1))
     u0, u1 = frame[..., 0], np.cos(angle) * frame[..., 0] + np.sin(angle) * frame[..., 1]
     r0 = rng.uniform(1.5, 3.5, (B, 1))
     r1 = {"one length": r0, "two lengths": r0 * rng.uniform(1.5, 2.5, (B, 1)), "parallel": r0}[kind]
     z0, z1 = (r0 * u0).astype(np.float32), (r1 * u1).astype(np.float32)
     if kind == "parallel":
-        z1 = z0 * 1  # the very same
+        # One pair of the very same, whose cosine is 1 however it is rounded.
+        row = rng.integers(B)
+        z0[row] = z1[row] = rng.permutation([0, 1, 1, 1, 1]) * rng.choice([-1, 1], D) * rng.choice([0.75, 1, 1.5])
     return {"z0": z0, "z1": z1, "t": rng.uniform(0.15, 0.4, B)}
 
 
