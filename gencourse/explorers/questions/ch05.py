@@ -34,30 +34,34 @@ QUESTIONS = (
             ),
             (
                 "Training slows down, and the result is otherwise the same.",
-                "The loss falls faster than ever, for each pixel is copied from the input.",
+                "The loss falls far too well, for each pixel is copied from the input: it is no likelihood any more.",
             ),
         ),
         right=2,
     ),
     Number(
-        "A gate computes $y = tanh(a) · sigmoid(b)$. What is $∂y/∂a$ at $a = 0$, $b = 0$?",
+        "A gate computes $y = tanh(u) · sigmoid(t)$. What is $∂y/∂u$ at $u = 0$, $t = 0$?",
         answer=0.5,
         within=0.02,
-        why="$(1 - tanh^2 a) sigmoid(b) = 1 · 0.5$: the slope of tanh at zero, let through by a gate that is half open.",
+        why="$(1 - tanh^2 u) sigmoid(t) = 1 · 0.5$: the slope of tanh at zero, let through by a gate that is half open.",
         mistakes=(
-            (0.25, "That is the slope of the sigmoid. Differentiate by $a$: the sigmoid is a factor, with the value 1/2."),
-            (0, "That is the value of $y$, and $∂y/∂b$. The slope of tanh at zero is one."),
+            (0.25, "That is the slope of the sigmoid. Differentiate by $u$: the sigmoid is a factor, with the value 1/2."),
+            (0, "That is the value of $y$, and $∂y/∂t$. The slope of tanh at zero is one."),
             (1, "That is the slope of tanh alone; the gate is half open."),
         ),
-        hint="The sigmoid does not depend on $a$: keep it as a factor, and differentiate tanh.",
+        hint="The sigmoid does not depend on $u$: keep it as a factor, and differentiate tanh.",
     ),
     Choice(
         "How do you compute $log P(k) = log(sigmoid(b_k) - sigmoid(a_k))$ in single precision?",
         (
             (
-                "As $log sigmoid(b_k) + log sigmoid(-a_k) + log(1 - e^{a_k - b_k})$.",
-                "The difference is a product in disguise. Its logarithm is a sum of three terms, none a difference of close "
-                "numbers.",
+                "As $log sigmoid(b_k) + log sigmoid(-a_k) + log(-expm1(a_k - b_k))$.",
+                "The difference is a product in disguise, and its logarithm a sum. `expm1` computes $e^x - 1$ without a "
+                "subtraction, so the last term survives wide bells too.",
+            ),
+            (
+                "As $log sigmoid(b_k) + log sigmoid(-a_k) + log(1 - e^{a_k - b_k})$, term by term as written.",
+                "Right for narrow bells. For a wide one $e^{a-b}$ rounds to one, and the last term is infinite: use `expm1`.",
             ),
             (
                 "As $log(sigmoid(b_k) - sigmoid(a_k) + 10^{-8})$.",
@@ -99,23 +103,24 @@ QUESTIONS = (
         right=3,
     ),
     Choice(
-        "An ablation: without gates the test loss is 0.15 nats worse. The standard error of the paired difference is 0.04. The "
-        "full model from another seed differs from the first by 0.30. What do you write?",
+        "An ablation with five seeds a row. Without gates the test loss is higher by 0.15 nats on average; the 95 % interval of "
+        "the five paired differences is 0.15 ± 0.22. For one of the seeds, the standard error over the test images is 0.04. "
+        "What do you write?",
         (
             (
                 "Gates help: the difference is nearly four standard errors.",
                 "That error says how the test images scatter. It does not know that a training from another seed ends elsewhere.",
             ),
             (
-                "Nothing about the gate: another seed makes twice the difference.",
-                "Two sources of noise, two conditions: more than two standard errors, and more than another seed makes.",
+                "These runs do not tell whether gates help.",
+                "The interval over seeds contains zero, and seeds are what an ingredient has to stand up against.",
             ),
             (
                 "Gates do not help.",
-                "No evidence for a difference is not evidence for none. With more seeds it may come out.",
+                "No evidence for a difference is not evidence for none: 0.3 nats would fit these runs too.",
             ),
             (
-                "The paired test is wrong here; take the error of each loss by itself.",
+                "Pairing is wrong here; take the error of each loss by itself.",
                 "Hard digits are hard for both models. Pairing removes that, and is what makes small differences visible.",
             ),
         ),
