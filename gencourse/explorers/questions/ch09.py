@@ -101,7 +101,7 @@ QUESTIONS = (
         "Your log shows a KL of −0.4 nats, from the closed form. What is it?",
         (
             (
-                "The encoder's output is taken for $\\log s^2$ in one place and for $\\log s$ in another.",
+                "The encoder's output is taken for $log s^2$ in one place and for $log s$ in another.",
                 "Then the formula is no KL any more, and may be negative. An output read in one wrong way throughout, a variance "
                 "for its logarithm, gives a wrong KL, but never a negative one.",
             ),
