@@ -307,7 +307,8 @@ def _try(
         verdict.problem = f"its cells cannot run twice ({type(error).__name__}: {error})"
         return verdict
     mutants = list(chapter.mutants(cell, call))
-    verdict.stale = sorted(set(allowed) - {said for _, _, said in mutants})
+    twins = [(at, c) for n, at, c in chapter.equations() if n == number] if allowed else []  # it may be checked twice
+    verdict.stale = sorted(set(allowed) - {said for at, c in twins for _, _, said in chapter.mutants(at, c)})
     began = time.process_time()
     order = sorted(range(len(mutants)), key=lambda i: (i * 0.6180339887) % 1)  # if time runs out, every part has had some
     for i in order:
