@@ -11,7 +11,15 @@ from experiment_tests import (
     assert_no_thought_no_points,
     assert_trained_to_full_points,
 )
-from question_tests import assert_float32, assert_full_points, assert_keeps, assert_mistakes_are_named, assert_well_written, ids
+from question_tests import (
+    assert_float32,
+    assert_full_points,
+    assert_keeps,
+    assert_mistakes_are_named,
+    assert_well_written,
+    ids,
+    result,
+)
 from sklearn.linear_model import LogisticRegression
 from torch import distributions as D
 from torch.nn import functional as F
@@ -107,7 +115,7 @@ def field_by_gradient(first, others, pixel):
 
 def field_by_sets(first, others, pixel):
     seen = {tuple(p) for p in pixel.nonzero().tolist()}
-    for mask in [*others, first]:
+    for mask in [*others.flip(0), first]:
         half = len(mask) // 2
         steps = [(r - half, c - half) for r, c in mask.nonzero().tolist()]
         seen = {(r + dr, c + dc) for r, c in seen for dr, dc in steps}
@@ -194,13 +202,51 @@ def test_no_uniform_number_is_near_its_probability():
 
 
 def test_the_field_of_a_masked_stack_has_a_blind_spot():
-    for inputs in FIELD.draw(0).values():
-        first, others, pixel = (torch.tensor(array) for array in inputs.values())
+    for k in (3, 5):
+        place = torch.arange(k * k).reshape(k, k)
+        first, others = (place < k * k // 2).float(), (place <= k * k // 2).float().expand(9, k, k)
+        pixel = torch.zeros(8, 12)
+        pixel[6, 4] = 1
         field = FIELD.reference(first, others, pixel)
-        row, column = pixel.nonzero()[0].tolist()
-        assert not field[row, column:].any() and not field[row + 1 :].any()
-        assert field[row, column - 1] == 1 and field[row - 1, column + 1] == 1
-        assert field[row - 1, column + len(first) // 2 + 1] == 0  # earlier, and never seen by any number of layers
+        assert not field[6, 4:].any() and not field[7:].any()
+        assert field[6, 3] == 1 and field[5, 5] == 1
+        assert field[5, 4 + k // 2 + 1] == 0  # earlier, and never seen by any number of layers
+
+
+def maximum_of(axes):
+    """The largest logit taken out for more than the levels of one pixel: right as long as pixels are alike."""
+
+    def log_prob(x, logits):
+        shifted = logits.double() - logits.double().amax(axes, keepdim=True)
+        log_p = shifted - shifted.exp().sum(2, keepdim=True).log()
+        return log_p.gather(2, x.long().unsqueeze(2)).sum((1, 2, 3, 4))
+
+    return log_prob
+
+
+@pytest.mark.parametrize("axes", [(1, 2, 3, 4), (1, 2), (2, 3), (2, 4), (0, 2), (0, 1, 2, 3, 4)])
+def test_each_pixel_needs_a_maximum_of_its_own(axes):
+    assert all(result(LEVELS, maximum_of(axes), seed).points == 2 for seed in range(20))
+
+
+def test_the_receptive_field_depends_on_the_masks():
+    """A closed form, the usual masks, the first mask first, and a canvas larger than the image once had full points."""
+    for name in ("masks ignored", "first layer first", "others in the wrong order", "out of the image and back"):
+        (mistake,) = (mistake for mistake in FIELD.mistakes if mistake.name == name)
+        assert all(result(FIELD, mistake.function, seed).points < 4 for seed in range(20)), name
+    draws = [FIELD.draw(seed)["3 x 3 kernels"] for seed in range(20)]
+    assert len({inputs["pixel"].tobytes() + inputs["others"].tobytes() for inputs in draws}) == 20
+
+
+def test_a_mask_that_hides_the_earlier_colours_is_called_so():
+    """Mask A without red for green, mask B right: once told that mask B leaks."""
+
+    def masked(weight, colour_out, colour_in, own):
+        return mask_by_slices(weight, colour_out, colour_in if own else colour_out.max() + 0 * colour_in, own)
+
+    said = result(MASK, masked, 0)
+    assert said.points == 3
+    assert "earlier colours are hidden at the centre" in said.sentence
 
 
 def test_inputs_are_float32():

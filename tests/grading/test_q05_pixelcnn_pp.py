@@ -202,6 +202,14 @@ def test_very_broad_components_put_half_the_mass_on_each_end_level():
     assert value.item() == pytest.approx(-math.log(2), abs=1e-4)
 
 
+def test_any_log_scale_is_allowed():
+    def cut(log_mass, place):
+        return lambda *inputs: log_mass(*(a.clamp(min=-7) if i == place else a for i, a in enumerate(inputs)))
+
+    assert all(result(LOGISTIC, cut(LOGISTIC.reference, 2), seed).points < 4 for seed in range(20))
+    assert all(result(MIXTURE, cut(MIXTURE.reference, 3), seed).points < 4 for seed in range(20))
+
+
 def test_inputs_are_float32():
     assert_float32(QUESTIONS)
 

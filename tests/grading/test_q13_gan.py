@@ -258,6 +258,13 @@ def test_the_references_are_what_they_claim_to_be():
     assert torch.allclose(VALUE.reference(p, p), torch.tensor(-math.log(4), dtype=torch.float64), atol=1e-12)
 
 
+def test_the_learning_rate_matters():
+    def usual(*inputs):
+        return ROUND.reference(*inputs[:-1], 0 * inputs[-1] + 0.5)
+
+    assert all(result(ROUND, usual, seed).points == 0 for seed in range(20))
+
+
 def test_draws_are_float32_and_the_sure_discriminator_is_sure():
     assert_float32(QUESTIONS)
     for question, name in ((D_LOSS, "fake"), (G_LOSSES, "fake")):

@@ -184,6 +184,28 @@ def test_the_walk_has_even_length_and_speed():
     assert torch.allclose(path[0], z0[0]) and torch.allclose(path[-1], z1[0])
 
 
+def test_one_equal_pair_is_no_excuse_for_the_others():
+    """A guard on the whole batch once had full points, as long as all pairs of the batch were equal."""
+
+    def guard(join):
+        def slerp(z0, z1, t):
+            parallel = join(torch.cosine_similarity(z0, z1, dim=1) > 0.9995)
+            return z0 + t[:, None] * (z1 - z0) if parallel else slerp_by_arccos(z0, z1, t)
+
+        return slerp
+
+    assert all(result(SLERP, guard(torch.any), seed).points == 3 for seed in range(20))
+
+    def without_guard(z0, z1, t):
+        w = torch.arccos(torch.cosine_similarity(z0, z1, dim=1))[:, None]
+        r0, r1 = z0.norm(dim=1, keepdim=True), z1.norm(dim=1, keepdim=True)
+        t = t[:, None]
+        line = (((1 - t) * w).sin() * z0 / r0 + (t * w).sin() * z1 / r1) / w.sin()
+        return ((1 - t) * r0 + t * r1) * line
+
+    assert all(result(SLERP, without_guard, seed).points == 3 for seed in range(40)), "0 / 0 on every draw, or on none"
+
+
 def test_inputs_are_float32():
     assert_float32(QUESTIONS)
 
