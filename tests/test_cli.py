@@ -77,7 +77,7 @@ def test_train_sample_evaluate(gencourse, tmp_path):
     assert out == f"20 samples in {picture}\n"
     image = np.array(Image.open(io.BytesIO(picture.read_bytes())).convert("L"))
     rows, columns, scale = 3, 8, 4
-    assert image.shape == ((rows * 9 - 1) * scale, (columns * 9 - 1) * scale)  # a white line between images
+    assert image.shape == ((rows * 9 + 1) * scale, (columns * 9 + 1) * scale)  # a grey line around each image
     assert {0, 255} <= set(image.flatten().tolist())
     first = picture.read_bytes()
     gencourse("sample", folder, "--n", 20, "--out", picture)
