@@ -13,6 +13,7 @@ from gencourse.viz.images import _bare, _pixel_figure, mosaic
 from gencourse.viz.plots import _bin, _figure, _limits, _plane
 from gencourse.viz.theme import COLOURS, Picture
 
+PLAYERS = {"d": "discriminator", "g": "generator"}
 
 def trajectories(
     paths: Tensor,
@@ -81,7 +82,7 @@ def game_curves(history: History, scores: Mapping[str, Sequence[float]] | None =
     """The losses of both players over the steps; beside them the discriminator's mean scores as probabilities.
 
     Args:
-        history: what `fit` returned. Losses of more than 100 steps are drawn as means of a hundredth of the run each.
+        history: what `fit` returned; its `d` and `g` are named in words, and other losses as they are. Losses of more than 100 steps are drawn as means of a hundredth of the run each.
         scores: mean probabilities by name, such as `{"D(x)": [...], "D(G(z))": [...]}`, each evenly spaced over the run. The
             dotted line at 1/2 is a discriminator that cannot tell the two apart.
 
@@ -93,7 +94,7 @@ def game_curves(history: History, scores: Mapping[str, Sequence[float]] | None =
             raise ValueError(f"game_curves: {name} must be probabilities in [0, 1]; torch.sigmoid makes them of logits.")
     figure, axes = _figure(1 + bool(scores))
     for i, (name, values) in enumerate(history.losses.items()):
-        axes[0].plot(*_bin(values), ("-", "--")[i % 2], color=COLOURS[i % len(COLOURS)], label=f"loss of {name}")
+        axes[0].plot(*_bin(values), ("-", "--")[i % 2], color=COLOURS[i % len(COLOURS)], label=PLAYERS.get(name, name))
     for i, (name, curve) in enumerate((scores or {}).items()):
         at = np.linspace(history.steps / max(1, len(curve)), max(history.steps, 1), len(curve))
         axes[1].plot(at, curve, ("-", "--", "-.")[i % 3], color=COLOURS[2 + i], label=name)

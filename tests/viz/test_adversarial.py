@@ -55,8 +55,8 @@ def test_curves_of_the_game_are_the_losses_and_the_scores():
     history = History(losses={"d": [3.0, 2.0, 1.0, 0.5], "g": [1.0, 1.5, 2.0, 2.5]})
     left, right = viz.game_curves(history, {"D(x)": [0.5, 0.9], "D(G(z))": [0.5, 0.1]}).axes
     assert {line.get_label(): line.get_xydata().tolist() for line in left.lines} == {
-        "loss of d": [[1, 3], [2, 2], [3, 1], [4, 0.5]],
-        "loss of g": [[1, 1], [2, 1.5], [3, 2], [4, 2.5]],
+        "discriminator": [[1, 3], [2, 2], [3, 1], [4, 0.5]],
+        "generator": [[1, 1], [2, 1.5], [3, 2], [4, 2.5]],
     }
     scores = {line.get_label(): line.get_xydata().tolist() for line in right.lines[:2]}
     assert scores == {"D(x)": [[2, 0.5], [4, 0.9]], "D(G(z))": [[2, 0.5], [4, 0.1]]}
@@ -64,6 +64,8 @@ def test_curves_of_the_game_are_the_losses_and_the_scores():
     assert right.get_ylabel() == "probability of real" and right.get_ylim()[0] <= 0 < 1 <= right.get_ylim()[1]
     assert len({line.get_linestyle() for line in right.lines}) == 3  # told apart without colour
     assert len(viz.game_curves(history).axes) == 1
+    other = viz.game_curves(History(losses={"-elbo": [2.0, 1.0]})).axes[0]
+    assert [line.get_label() for line in other.lines] == ["-elbo"], "losses that are no player's keep their names"
 
 
 def test_gradient_norms_are_counted_on_a_logarithmic_axis_and_zeros_apart():
