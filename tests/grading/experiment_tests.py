@@ -42,6 +42,27 @@ def assert_mistakes_lose_points(question, seeds):
             assert got.points < question.points, f"{mistake.name}, draw {seed}: {got.sentence}"
 
 
+def assert_mistakes_are_told(question, seeds, untold=()):
+    """Each mistake loses points and gets its own sentence, or the measure's, if it is one of `untold`: it does not show in the
+    numbers. A right answer has none of the mistakes.
+    """
+    names = [mistake.name for mistake in question.mistakes]
+    assert set(untold) <= set(names), "each is a mistake of the question"
+    (own,) = (check for check in question.checks if not check.of)
+    for seed in seeds:
+        inputs = question.draw(seed)[own.name]
+        right = harness.run(question.reference, own.given(inputs), twice=False)["value"]
+        for check in question.checks:
+            for hint in check.measure.hints:
+                with np.errstate(all="ignore"):
+                    assert not hint.fits(check.measure, inputs, right), f"the reference, draw {seed}: {hint.says}"
+        for mistake in question.mistakes:
+            got = result(question, mistake.function, seed)
+            says = own.measure.says if mistake.name in untold else mistake.says
+            assert got.points < question.points, f"{mistake.name}, draw {seed}: {got.sentence}"
+            assert got.sentence.endswith(f" or less is wanted; {says}"), f"{mistake.name}, draw {seed}: {got.sentence}"
+
+
 def assert_no_thought_no_points(question, seeds=range(10)):
     for name, function in trivial(question).items():
         for seed in seeds:

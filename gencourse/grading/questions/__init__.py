@@ -12,7 +12,7 @@ import importlib
 import pkgutil
 import re
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -39,7 +39,10 @@ class Hint:
     def fits(self, measure: Measure, inputs: Inputs, answer: np.ndarray) -> bool:
         """Whether an answer that is not good enough has this mistake."""
         if self.mended is not None:
-            return bool(measure.statistic(inputs, self.mended(answer)) <= measure.at_most)
+            try:
+                return bool(measure.statistic(inputs, self.mended(answer)) <= measure.at_most)
+            except np.linalg.LinAlgError:  # no root, no inverse: this is not what was mistaken
+                return False
         return self.when is not None and bool(self.when(inputs, answer))
 
 
@@ -112,6 +115,18 @@ class Mistake:
     name: str
     says: str
     function: Callable
+
+
+def told(
+    mistakes: Iterable[Mistake],
+    name: str,
+    *,
+    mended: Callable[[np.ndarray], np.ndarray] | None = None,
+    when: Callable[[Inputs, np.ndarray], bool] | None = None,
+) -> Hint:
+    """The hint that says the sentence of the mistake of this name, which thus is written once."""
+    (says,) = (mistake.says for mistake in mistakes if mistake.name == name)
+    return Hint(says, mended, when)
 
 
 @dataclass(frozen=True)
