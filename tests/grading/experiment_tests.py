@@ -57,15 +57,22 @@ def assert_mistakes_are_told(question, seeds, untold=()):
                 with np.errstate(all="ignore"):
                     assert not hint.fits(check.measure, inputs, right), f"the reference, draw {seed}: {hint.says}"
         for mistake in question.mistakes:
-            got = result(question, mistake.function, seed)
-            says = own.measure.says if mistake.name in untold else mistake.says
-            assert got.points < question.points, f"{mistake.name}, draw {seed}: {got.sentence}"
-            assert got.sentence.endswith(f" or less is wanted; {says}"), f"{mistake.name}, draw {seed}: {got.sentence}"
+            assert_told(question, mistake.function, None if mistake.name in untold else mistake.name, [seed])
+
+
+def assert_told(question, function, name, seeds):
+    """What is said of a function is the sentence of the mistake `name`; with None the measure's: it has none that has a name."""
+    (own,) = (check for check in question.checks if not check.of)
+    says = {mistake.name: mistake.says for mistake in question.mistakes} | {None: own.measure.says}
+    for seed in seeds:
+        got = result(question, function, seed)
+        assert got.points < question.points, f"draw {seed}: {got.sentence}"
+        assert got.sentence.endswith(f" or less is wanted; {says[name]}"), f"draw {seed}: {got.sentence}"
 
 
 def assert_no_thought_no_points(question, seeds=range(10)):
-    for name, function in trivial(question).items():
-        for seed in seeds:
+    for seed in seeds:
+        for name, function in trivial(question).items():
             assert result(question, function, seed).points == 0, f"{name}, draw {seed}"
 
 

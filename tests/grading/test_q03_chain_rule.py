@@ -8,9 +8,11 @@ import pytest
 import torch
 from experiment_tests import (
     assert_hidden,
-    assert_mistakes_lose_points,
+    assert_mistakes_are_told,
     assert_no_thought_no_points,
+    assert_told,
     assert_trained_to_full_points,
+    result,
 )
 from question_tests import assert_float32, assert_full_points, assert_keeps, assert_mistakes_are_named, assert_well_written, ids
 from sklearn.linear_model import LogisticRegression
@@ -234,17 +236,57 @@ def test_an_experiment_by_any_route_has_full_points(fit):
 
 
 def test_an_experiment_that_went_wrong_loses_points():
-    assert_mistakes_lose_points(EXPERIMENT, range(2))
     assert_no_thought_no_points(EXPERIMENT)
     assert_well_written(EXPERIMENT)
     assert_hidden(EXPERIMENT)
 
 
-def test_the_divergence_is_zero_at_the_true_net_and_deaf_to_what_is_not_read():
+def last(net):
+    return torch.arange(net.shape[1]) == net.shape[1] - 1
+
+
+def belief_net_by_adam(mask, steps=500, end=lambda answer: answer):
+    def fit(x):
+        D = x.shape[1]
+        W, b = torch.zeros(D, D, requires_grad=True), torch.zeros(D, requires_grad=True)
+        optimizer = torch.optim.Adam([W, b], lr=0.05)
+        for _ in range(steps):
+            optimizer.zero_grad()
+            F.binary_cross_entropy_with_logits(x @ (W * mask(D)).T + b, x).mul(D).backward()
+            optimizer.step()
+        return end(torch.cat([W, b[:, None]], dim=1).detach())
+
+    return fit
+
+
+def test_a_mistake_of_training_is_named_where_its_numbers_show_it():
+    assert_mistakes_are_told(EXPERIMENT, range(3))
+    lower, others = (lambda D: torch.ones(D, D).tril(-1)), (lambda D: 1 - torch.eye(D))
+    assert_told(EXPERIMENT, belief_net_by_adam(others), "all others", range(3))
+    assert_told(EXPERIMENT, belief_net_by_adam(others, end=lambda net: net.tril(-1) + net * last(net)), "all others", range(3))
+    assert_told(EXPERIMENT, belief_net_by_adam(lower, steps=20), None, range(3))
+    assert_told(EXPERIMENT, belief_net_by_adam(lower, steps=20, end=lambda net: net.roll(1, 1)), None, range(3))
+    assert_told(EXPERIMENT, lambda x: torch.randn(10, 11, generator=torch.Generator().manual_seed(0)), None, range(3))
+
+
+def test_what_is_not_read_may_be_anything():
+    D = 10
+    unread = torch.ones(D, D).triu().bool()
+
+    def spoiled(function, value):
+        def fit(x):
+            net = function(x)
+            return torch.cat([net[:, :-1].masked_fill(unread, value), net[:, -1:]], dim=1)
+
+        return fit
+
+    for value in (math.nan, math.inf, 7.0):
+        assert result(EXPERIMENT, spoiled(EXPERIMENT.reference, value), 0).points == EXPERIMENT.points
     (inputs,) = EXPERIMENT.draw(0).values()
-    statistic, true = EXPERIMENT.checks[0].measure.statistic, inputs["_net"].astype(float)
-    assert statistic(inputs, true) == pytest.approx(0, abs=1e-12)
-    D = len(true)
-    above = np.triu(np.full((D, D), 7.0))
-    assert statistic(inputs, true + np.column_stack([above, np.zeros(D)])) == pytest.approx(0, abs=1e-12)
-    assert statistic(inputs, true + 0.1) > 0.001
+    measure, true = EXPERIMENT.checks[0].measure, inputs["_net"].astype(float)
+    for i, j in np.ndindex(D, D + 1):
+        net = true.copy()
+        net[i, j] += 1
+        read = j < i or j == D
+        assert (measure.statistic(inputs, net) > 1e-9) == read
+        assert (measure.reads(net) != measure.reads(true)).any() == read

@@ -18,6 +18,8 @@ from typing import Any
 
 import numpy as np
 
+from gencourse.grading import harness
+
 Inputs = Mapping[str, np.ndarray]
 """Argument names, in order, and their values."""
 
@@ -34,7 +36,7 @@ class Hint:
 
     says: str
     mended: Callable[[np.ndarray], np.ndarray] | None = None
-    when: Callable[[Inputs, np.ndarray], bool] | None = None
+    when: Callable[[Inputs, np.ndarray], Any] | None = None
 
     def fits(self, measure: Measure, inputs: Inputs, answer: np.ndarray) -> bool:
         """Whether an answer that is not good enough has this mistake."""
@@ -122,11 +124,42 @@ def told(
     name: str,
     *,
     mended: Callable[[np.ndarray], np.ndarray] | None = None,
-    when: Callable[[Inputs, np.ndarray], bool] | None = None,
+    when: Callable[[Inputs, np.ndarray], Any] | None = None,
 ) -> Hint:
     """The hint that says the sentence of the mistake of this name, which thus is written once."""
     (says,) = (mistake.says for mistake in mistakes if mistake.name == name)
     return Hint(says, mended, when)
+
+
+def alike(
+    function: Callable, truth: str, statistic: Callable[[Inputs, np.ndarray], float], at_most: float
+) -> Callable[[Inputs, np.ndarray], bool]:
+    """For a hint's `when`: whether an answer and that of a wrong function are the same but for `at_most`.
+
+    The statistic measures an answer against the hidden input `truth`. Here the wrong answer stands in its place, so that it is
+    no matter how the student came there, nor whether all numbers are the same.
+    """
+
+    last: dict[bytes, np.ndarray] = {}  # to the same inputs; several checks and many answers ask for it
+
+    def when(inputs: Inputs, answer: np.ndarray) -> bool:
+        given = {name: array for name, array in inputs.items() if not name.startswith("_")}
+        drawn = b"".join(array.tobytes() for array in given.values())
+        if drawn not in last:
+            last.clear()
+            last[drawn] = harness.run(function, given, twice=False)["value"]
+        return statistic({**inputs, truth: last[drawn]}, answer) <= at_most
+
+    return when
+
+
+def is_one_step(numbers: np.ndarray, gradient: np.ndarray) -> bool:
+    """Whether numbers are a first step from 0: along the loss's gradient there, as plain descent goes, or its signs, as Adam."""
+    for along, rounding in ((gradient, 1e-4), (np.sign(gradient), 1e-3)):
+        size = -(numbers * along).sum() / (along**2).sum()
+        if size > 0 and np.abs(numbers + size * along).max() <= rounding * size * np.abs(along).max():
+            return True
+    return False
 
 
 @dataclass(frozen=True)

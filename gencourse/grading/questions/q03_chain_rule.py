@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy, log_softmax, pad, softplus
 
-from gencourse.grading.questions import Check, Inputs, Measure, Mistake, Question
+from gencourse.grading.questions import Check, Inputs, Measure, Mistake, Question, alike, is_one_step, told
 from gencourse.grading.questions.training import lowest, trained
 
 
@@ -776,6 +776,138 @@ def _net_of(mask=_lower, see=lambda x: x, is_one=lambda x: x, loss=None, bias=1.
 
 
 _fit_net = _net_of()
+_whole_net = _net_of(mask=lambda D: 1 - torch.eye(D))
+_squared_net = _net_of(loss=lambda x, logits: (logits - x) ** 2)
+
+
+_MISTAKES = (
+    Mistake(
+        "independent pixels",
+        "no pixel uses another one; the best of that kind is the product of the pixels' means.",
+        _net_of(mask=lambda D: torch.zeros(D, D)),
+    ),
+    Mistake(
+        "later pixels",
+        "all weights stand right of the diagonal, for later pixels; row i has those of the earlier ones, left of it.",
+        _net_of(mask=lambda D: _lower(D).T),
+    ),
+    Mistake(
+        "no mask",
+        "training lets each pixel see itself, so that it copies its value and learns nothing from the others.",
+        _net_of(mask=lambda D: torch.ones(D, D)),
+    ),
+    Mistake(
+        "all others",
+        "training lets each pixel see the later ones too; mask the weights in the loss, and not only at the end.",
+        _whole_net,
+    ),
+    Mistake(
+        "one neighbour",
+        "each pixel uses the one before it only; all earlier ones count.",
+        _net_of(mask=lambda D: torch.ones(D, D).tril(-1).triu(-1)),
+    ),
+    Mistake(
+        "transposed",
+        "rows and columns of the weights are swapped; row i holds the weights that pixel i uses.",
+        _net_of(end=lambda answer: torch.cat([answer[:, :-1].T, answer[:, -1:]], dim=1)),
+    ),
+    Mistake(
+        "bias first",
+        "the biases stand in the first column; they belong into the last.",
+        _net_of(end=lambda answer: answer.roll(1, 1)),
+    ),
+    Mistake("no bias", "there are no biases; add one for each pixel.", _net_of(bias=0.0)),
+    Mistake(
+        "sign",
+        "all signs are turned round; are the logits those of a 1?",
+        _net_of(is_one=lambda x: 1 - x),
+    ),
+    Mistake(
+        "probabilities for logits",
+        "many logits are beyond 5 and -5, too sure of a pixel; does the loss take a sigmoid of what is a probability already?",
+        _net_of(loss=lambda x, logits: -_pixels(x, logits.sigmoid())),
+    ),
+    Mistake(
+        "squared error of logits",
+        "the loss compares logits with pixels; lower the negative log-probability.",
+        _squared_net,
+    ),
+    Mistake(
+        "pixels as -1 and 1",
+        "training sees pixels of -1 and 1; they are 0 and 1 here, and the weights mean something else then.",
+        _net_of(see=lambda x: 2 * x - 1),
+    ),
+    Mistake(
+        "one step",
+        "that is a single step of gradient descent, or as good as one; loop until the loss stands still.",
+        _net_of(train=partial(trained, steps=1, lr=0.05)),
+    ),
+    Mistake(
+        "small learning rate",
+        "all numbers are still close to 0; take larger steps, or many more.",
+        _net_of(train=partial(trained, steps=100, lr=0.001)),
+    ),
+)
+
+
+_READ = np.column_stack([np.tri(_PIXELS, k=-1), np.ones(_PIXELS)]) > 0  # of an answer
+
+
+def _weights(net: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Those for earlier pixels, and those for later ones, which are not read."""
+    W = np.nan_to_num(net[:, :-1])
+    return np.tril(W, -1), np.triu(W, 1)
+
+
+def _net_logits(x: np.ndarray, net: np.ndarray) -> np.ndarray:
+    return x @ net[:, :-1].T + net[:, -1]
+
+
+def _first_step(inputs: Inputs, net: np.ndarray) -> bool:
+    x = inputs["x"].astype(float)
+    residual = 0.5 - x
+    return is_one_step(net[_READ], np.column_stack([residual.T @ x, residual.sum(0)])[_READ] / len(x))
+
+
+def _one_neighbour(inputs: Inputs, net: np.ndarray) -> bool:
+    earlier, _ = _weights(net)
+    return bool(earlier.any()) and not np.tril(earlier, -2).any()
+
+
+def _no_bias(inputs: Inputs, net: np.ndarray) -> bool:
+    """The last column is 0; with the biases first it would be that of the last pixel's weights, and 0 under a mask."""
+    shifted = np.diagonal(net).any() and not _weights(net)[1].any()
+    return not net[:, -1].any() and not shifted
+
+
+def _copies(inputs: Inputs, net: np.ndarray) -> bool:
+    """With all its weights the net tells nearly every pixel of the training images, by a weight on the pixel itself."""
+    x = inputs["x"].astype(float)
+    return bool((np.diagonal(net) > 1).all()) and ((_net_logits(x, net) > 0) == (x > 0)).mean() > 0.999
+
+
+def _sure(inputs: Inputs, net: np.ndarray) -> bool:
+    earlier, _ = _weights(net)
+    return (np.abs(_net_logits(inputs["x"].astype(float), np.column_stack([earlier, net[:, -1]]))) > 5).mean() > 0.3
+
+
+_told = partial(told, _MISTAKES)
+_HINTS = (
+    _told("transposed", mended=lambda net: np.column_stack([net[:, :-1].T, net[:, -1]])),
+    _told("bias first", mended=lambda net: np.roll(net, -1, axis=1)),
+    _told("sign", mended=lambda net: -net),
+    _told("pixels as -1 and 1", mended=lambda net: np.column_stack([2 * net[:, :-1], net[:, -1] - _weights(net)[0].sum(1)])),
+    _told("one step", when=_first_step),
+    _told("small learning rate", when=lambda inputs, net: np.abs(net[_READ]).max() < 0.1),
+    _told("later pixels", when=lambda inputs, net: not _weights(net)[0].any() and _weights(net)[1].any()),
+    _told("independent pixels", when=lambda inputs, net: not _weights(net)[0].any()),
+    _told("one neighbour", when=_one_neighbour),
+    _told("no bias", when=_no_bias),
+    _told("no mask", when=_copies),
+    _told("probabilities for logits", when=_sure),
+    _told("squared error of logits", when=alike(_squared_net, "_net", _net_kl, 0.02)),
+    _told("all others", when=alike(_whole_net, "_net", _net_kl, 0.1)),
+)
 
 
 def _net(name: str, at_most: float) -> Measure:
@@ -786,6 +918,8 @@ def _net(name: str, at_most: float) -> Measure:
         lambda inputs: (inputs["x"].shape[1], inputs["x"].shape[1] + 1),
         "pixel i may use the pixels j < i and its bias, row i of the answer belongs to it, and the loss has to stop falling.",
         " nats",
+        hints=_HINTS,
+        reads=lambda net: net[_READ],
     )
 
 
@@ -803,74 +937,7 @@ EXPERIMENT = Question(
         Check("trained", 3, _float32(_belief_net), measure=_net("the KL divergence of your distribution", 0.13)),
         Check("to the end", 1, _float32(_belief_net), measure=_net("the KL divergence of your distribution", 0.08), of="trained"),
     ),
-    mistakes=(
-        Mistake(
-            "independent pixels",
-            "no pixel uses another one; that is the product of the pixels' means.",
-            _net_of(mask=lambda D: torch.zeros(D, D)),
-        ),
-        Mistake(
-            "later pixels",
-            "each pixel uses the later ones; row i of the answer has its weights left of the diagonal.",
-            _net_of(mask=lambda D: _lower(D).T),
-        ),
-        Mistake(
-            "no mask",
-            "training lets each pixel see itself, so that it copies its value and learns nothing from the others.",
-            _net_of(mask=lambda D: torch.ones(D, D)),
-        ),
-        Mistake(
-            "all others",
-            "training lets each pixel see the later ones too; mask the weights in the loss, and not only at the end.",
-            _net_of(mask=lambda D: 1 - torch.eye(D)),
-        ),
-        Mistake(
-            "one neighbour",
-            "each pixel uses the one before it only; all earlier ones count.",
-            _net_of(mask=lambda D: torch.ones(D, D).tril(-1).triu(-1)),
-        ),
-        Mistake(
-            "transposed",
-            "rows and columns of the weights are swapped; row i holds the weights that pixel i uses.",
-            _net_of(end=lambda answer: torch.cat([answer[:, :-1].T, answer[:, -1:]], dim=1)),
-        ),
-        Mistake(
-            "bias first",
-            "the biases stand in the first column; they belong into the last.",
-            _net_of(end=lambda answer: answer.roll(1, 1)),
-        ),
-        Mistake("no bias", "there are no biases; add one for each pixel.", _net_of(bias=0.0)),
-        Mistake(
-            "sign",
-            "all signs are turned round; are the logits those of a 1?",
-            _net_of(is_one=lambda x: 1 - x),
-        ),
-        Mistake(
-            "probabilities for logits",
-            "the loss takes a sigmoid of what is a probability already; give it logits.",
-            _net_of(loss=lambda x, logits: -_pixels(x, logits.sigmoid())),
-        ),
-        Mistake(
-            "squared error of logits",
-            "the loss compares logits with pixels; lower the negative log-probability.",
-            _net_of(loss=lambda x, logits: (logits - x) ** 2),
-        ),
-        Mistake(
-            "pixels as -1 and 1",
-            "training sees pixels of -1 and 1; they are 0 and 1 here, and the weights mean something else then.",
-            _net_of(see=lambda x: 2 * x - 1),
-        ),
-        Mistake(
-            "one step",
-            "a single step of gradient descent is not a training; loop until the loss stands still.",
-            _net_of(train=partial(trained, steps=1, lr=0.05)),
-        ),
-        Mistake(
-            "small learning rate",
-            "the weights have hardly left their start; take larger steps, or many more.",
-            _net_of(train=partial(trained, steps=100, lr=0.001)),
-        ),
-    ),
+    mistakes=_MISTAKES,
     seconds=30.0,
 )
 
