@@ -82,7 +82,8 @@ def game_curves(history: History, scores: Mapping[str, Sequence[float]] | None =
     """The losses of both players over the steps; beside them the discriminator's mean scores as probabilities.
 
     Args:
-        history: what `fit` returned; its `d` and `g` are named in words, and other losses as they are. Losses of more than 100 steps are drawn as means of a hundredth of the run each.
+        history: what `fit` returned; its `d` and `g` are named in words, and other losses as they are. Losses of more than
+            100 steps are drawn as means of a hundredth of the run each.
         scores: mean probabilities by name, such as `{"D(x)": [...], "D(G(z))": [...]}`, each evenly spaced over the run. The
             dotted line at 1/2 is a discriminator that cannot tell the two apart.
 
