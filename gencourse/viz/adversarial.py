@@ -15,6 +15,7 @@ from gencourse.viz.theme import COLOURS, Picture
 
 PLAYERS = {"d": "discriminator", "g": "generator"}
 
+
 def trajectories(
     paths: Tensor,
     discriminator: Callable[[Tensor], Tensor] | None = None,
