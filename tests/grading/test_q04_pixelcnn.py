@@ -7,8 +7,9 @@ import pytest
 import torch
 from experiment_tests import (
     assert_hidden,
-    assert_mistakes_lose_points,
+    assert_mistakes_are_told,
     assert_no_thought_no_points,
+    assert_told,
     assert_trained_to_full_points,
 )
 from question_tests import (
@@ -256,16 +257,22 @@ def test_inputs_are_float32():
 # 4.5: a convex loss, so all ways that go on long enough end in the same place.
 
 
-def texture_adam(x):
-    mask = (torch.arange(25) < 12).reshape(5, 5)
-    kernel = torch.zeros(5, 5, requires_grad=True)
-    adam = torch.optim.Adam([kernel], lr=0.05)
-    for _ in range(200):
-        logits = F.conv2d(x[:, None], (kernel * mask)[None, None], padding=2)[:, 0]
-        adam.zero_grad()
-        F.softplus(-x * logits).mean().backward()
-        adam.step()
-    return kernel * mask
+def texture_by_adam(mask, steps=200, masked=True, start=0.0, loss=lambda x, logits: F.softplus(-x * logits)):
+    def fit(x):
+        kernel = (start * torch.randn(5, 5, generator=torch.Generator().manual_seed(0))).requires_grad_()
+        adam = torch.optim.Adam([kernel], lr=0.05)
+        for _ in range(steps):
+            logits = F.conv2d(x[:, None], (kernel * mask)[None, None], padding=2)[:, 0]
+            adam.zero_grad()
+            loss(x, logits).mean().backward()
+            adam.step()
+        return kernel * mask if masked else kernel
+
+    return fit
+
+
+places = torch.arange(25).reshape(5, 5)
+texture_adam = texture_by_adam(places < 12)
 
 
 def texture_library(x):
@@ -281,10 +288,30 @@ def test_an_experiment_by_any_route_has_full_points(fit):
 
 
 def test_an_experiment_that_went_wrong_loses_points():
-    assert_mistakes_lose_points(EXPERIMENT, range(2))
     assert_no_thought_no_points(EXPERIMENT)
     assert_well_written(EXPERIMENT)
     assert_hidden(EXPERIMENT)
+
+
+def test_a_mistake_of_training_is_named_where_its_numbers_show_it():
+    assert_mistakes_are_told(EXPERIMENT, range(3))
+    for mask, name in ((places <= 12, "mask B"), (places >= 0, "no mask"), (places > 12, "mask turned round")):
+        assert_told(EXPERIMENT, texture_by_adam(mask), name, range(3))
+    # Weights that were started at random and never trained say nothing of what training saw.
+    assert_told(EXPERIMENT, texture_by_adam(places <= 12, masked=False, start=0.2), "mask B", range(3))
+    assert_told(EXPERIMENT, texture_by_adam(places < 12, steps=10, start=0.2), None, range(3))
+    assert_told(EXPERIMENT, lambda x: texture_by_adam(places < 12, steps=10)(x).flip(0, 1), "mask turned round", range(3))
+    assert_told(EXPERIMENT, lambda x: torch.randn(5, 5, generator=torch.Generator().manual_seed(0)), None, range(3))
+    with_sigmoid = texture_by_adam(places < 12, loss=lambda x, logits: F.softplus(-x * logits.sigmoid()), steps=1000)
+    assert_told(EXPERIMENT, with_sigmoid, "probabilities for logits", range(3))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, 7.0])
+def test_what_mask_a_hides_may_be_anything(value):
+    got = result(EXPERIMENT, lambda x: EXPERIMENT.reference(x).masked_fill(places >= 12, value), 0)
+    assert got.points == EXPERIMENT.points
+    measure = EXPERIMENT.checks[0].measure
+    assert (measure.reads(places.numpy()) == np.arange(12)).all()
 
 
 def test_the_divergence_of_textures_is_that_of_their_probabilities():

@@ -155,9 +155,11 @@ def alike(
 
 def is_one_step(numbers: np.ndarray, gradient: np.ndarray) -> bool:
     """Whether numbers are a first step from 0: along the loss's gradient there, as plain descent goes, or its signs, as Adam."""
-    for along, rounding in ((gradient, 1e-4), (np.sign(gradient), 1e-3)):
-        size = -(numbers * along).sum() / (along**2).sum()
-        if size > 0 and np.abs(numbers + size * along).max() <= rounding * size * np.abs(along).max():
+    known = np.abs(gradient) > 1e-5 * np.abs(gradient).max()  # the sign of the others is a matter of rounding
+    for along, largest, rounding in ((gradient, np.inf, 1e-4), (np.sign(gradient), 0.5, 1e-3)):
+        size = -(numbers * along)[known].sum() / (along[known] ** 2).sum()
+        off = np.abs(numbers + size * along)[known].max()
+        if 0 < size < largest and off <= rounding * size * np.abs(along).max():
             return True
     return False
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import conv2d, conv_transpose2d, pad, softplus
 
-from gencourse.grading.questions import Check, Inputs, Measure, Mistake, Question
+from gencourse.grading.questions import Check, Inputs, Measure, Mistake, Question, alike, is_one_step, told
 from gencourse.grading.questions.training import lowest, trained
 
 
@@ -763,10 +763,14 @@ _SIDE = 16
 _MASK_A = np.arange(25).reshape(5, 5) < 12
 
 
+def _around(x: np.ndarray) -> np.ndarray:
+    """What a kernel of 5 x 5 sees at each pixel: (N, H, W) -> (N, H, W, 5, 5)."""
+    return np.lib.stride_tricks.sliding_window_view(np.pad(x, ((0, 0), (2, 2), (2, 2))), (5, 5), axis=(1, 2))
+
+
 def _texture_logits(x: np.ndarray, kernel: np.ndarray) -> np.ndarray:
-    """Of all pixels: (N, H, W), (5, 5) -> (N, H, W)."""
-    around = np.lib.stride_tricks.sliding_window_view(np.pad(x, ((0, 0), (2, 2), (2, 2))), (5, 5), axis=(1, 2))
-    return np.einsum("nijab,ab->nij", around, kernel * _MASK_A)
+    """Of all pixels, whatever stands where mask A is 0: (N, H, W), (5, 5) -> (N, H, W)."""
+    return np.einsum("nijab,ab->nij", _around(x), np.where(_MASK_A, kernel, 0))
 
 
 def _textures(rng: np.random.Generator, N: int = 40, unseen: int = 40) -> Inputs:
@@ -809,7 +813,136 @@ def _texture_of(mask=_MASK_A, see=lambda x: x, loss=_bernoulli, border=None, tra
 
 
 _fit_texture = _texture_of()
+_later_texture = _texture_of(_MASK_A[::-1, ::-1])
+_turned_texture = _texture_of(_MASK_A[::-1, ::-1], end=lambda kernel: kernel.flip(0, 1))
+_zero_one_texture = _texture_of(see=lambda x: (x > 0).to(x))
+_squared_texture = _texture_of(loss=lambda ones, logits: (logits - ones) ** 2)
+
 _ROWS, _COLUMNS = np.indices((5, 5))
+_LEFT = _MASK_A & (_ROWS == 2)
+_UPPER_LEFT = _MASK_A & (_COLUMNS <= 2)
+_NEXT = _MASK_A & (_ROWS > 0) & (abs(_COLUMNS - 2) < 2)
+
+
+_MISTAKES = (
+    Mistake(
+        "mask B",
+        "training lets each pixel see itself; that is mask B, and the first layer needs mask A.",
+        _texture_of(np.arange(25).reshape(5, 5) <= 12),
+    ),
+    Mistake("no mask", "training sees the whole neighbourhood; mask the kernel in the loss.", _texture_of(np.ones((5, 5)))),
+    Mistake(
+        "mask turned round",
+        "all weights stand after the centre; mask A shows the rows above, and what is to the left.",
+        _later_texture,
+    ),
+    Mistake(
+        "left only",
+        "the rows above are not seen; mask A shows all five pixels of each.",
+        _texture_of(_LEFT),
+    ),
+    Mistake(
+        "upper right not seen",
+        "the pixels to the upper right are not seen; they come earlier too.",
+        _texture_of(_UPPER_LEFT),
+    ),
+    Mistake(
+        "kernel of 3 x 3",
+        "only the next neighbours are seen; the kernel is 5 x 5.",
+        _texture_of(_NEXT),
+    ),
+    Mistake(
+        "turned kernel",
+        "the kernel is turned by 180 degrees; PyTorch's conv2d does not turn it, and the formula does not either.",
+        _texture_of(end=lambda kernel: kernel.flip(0, 1)),
+    ),
+    Mistake(
+        "mirrored kernel",
+        "left and right of the kernel are swapped.",
+        _texture_of(end=lambda kernel: kernel.flip(1)),
+    ),
+    Mistake("transposed", "rows and columns of the kernel are swapped.", _texture_of(end=lambda kernel: kernel.T)),
+    Mistake(
+        "pixels as 0 and 1",
+        "training sees pixels of 0 and 1; they are -1 and 1 here, and the kernel means something else then.",
+        _zero_one_texture,
+    ),
+    Mistake("sign", "all signs are turned round; are the logits those of a 1?", _texture_of(end=lambda kernel: -kernel)),
+    Mistake(
+        "squared error of logits",
+        "the loss compares logits with pixels; lower the negative log-probability.",
+        _squared_texture,
+    ),
+    Mistake(
+        "probabilities for logits",
+        "many logits are beyond 10 and -10, too sure of a pixel; does the loss take a sigmoid of what is a probability already?",
+        _texture_of(loss=lambda ones, logits: _bernoulli(ones, logits.sigmoid())),
+    ),
+    Mistake(
+        "one step",
+        "that is a single step of gradient descent, or as good as one; loop until the loss stands still.",
+        _texture_of(train=partial(trained, steps=1, lr=0.05)),
+    ),
+    Mistake(
+        "small learning rate",
+        "all numbers are still close to 0; take larger steps, or many more.",
+        _texture_of(train=partial(trained, steps=100, lr=0.001)),
+    ),
+)
+
+
+def _weights_are(seen: np.ndarray):
+    """Whether the weights at these places, and no others, are different from 0."""
+    return lambda inputs, kernel: np.array_equal(np.nan_to_num(kernel) != 0, seen)
+
+
+def _copies(inputs: Inputs, kernel: np.ndarray) -> bool:
+    """With all its weights the kernel tells nearly every pixel of the training textures, by a weight on the pixel itself."""
+    x = inputs["x"].astype(float)
+    logits = np.einsum("nijab,ab->nij", _around(x), kernel)
+    return kernel[2, 2] > 1 and ((logits > 0) == (x > 0)).mean() > 0.999
+
+
+def _copies_among_all(inputs: Inputs, kernel: np.ndarray) -> bool:
+    """Weights after the centre that were trained, and not just started at random, repeat those opposite."""
+    earlier, later = kernel[_MASK_A], kernel[::-1, ::-1][_MASK_A]
+    return _copies(inputs, kernel) and bool(later.any()) and np.corrcoef(earlier, later)[0, 1] > 0.7
+
+
+def _turned(inputs: Inputs, kernel: np.ndarray) -> float:
+    return _texture_kl(inputs, kernel[::-1, ::-1])
+
+
+def _first_step(inputs: Inputs, kernel: np.ndarray) -> bool:
+    x = inputs["x"].astype(float)
+    gradient = np.einsum("nij,nijab->ab", 0.5 - (x > 0), _around(x)) / x.size
+    return is_one_step(kernel[_MASK_A], gradient[_MASK_A])
+
+
+def _too_sure(inputs: Inputs, kernel: np.ndarray) -> bool:
+    return (np.abs(_texture_logits(inputs["x"].astype(float), kernel)) > 10).mean() > 0.3
+
+
+_told = partial(told, _MISTAKES)
+_HINTS = (
+    # Turned textures look nearly the same, so that a training that sees what comes later ends close to the turned kernel.
+    _told("mask turned round", when=alike(_turned_texture, "_kernel", _turned, 0.03)),
+    _told("turned kernel", mended=lambda kernel: kernel[::-1, ::-1]),
+    _told("mirrored kernel", mended=lambda kernel: kernel[:, ::-1]),
+    _told("transposed", mended=lambda kernel: kernel.T),
+    _told("sign", mended=lambda kernel: -kernel),
+    _told("one step", when=_first_step),
+    _told("squared error of logits", when=alike(_squared_texture, "_kernel", _texture_kl, 0.3)),
+    _told("small learning rate", when=lambda inputs, kernel: np.abs(np.nan_to_num(kernel)).max() < 0.1),
+    _told("mask turned round", when=lambda inputs, kernel: not kernel[_MASK_A].any() and np.nan_to_num(kernel).any()),
+    _told("left only", when=_weights_are(_LEFT)),
+    _told("upper right not seen", when=_weights_are(_UPPER_LEFT)),
+    _told("kernel of 3 x 3", when=_weights_are(_NEXT)),
+    _told("no mask", when=_copies_among_all),
+    _told("mask B", when=_copies),
+    _told("probabilities for logits", when=_too_sure),
+    _told("pixels as 0 and 1", when=alike(_zero_one_texture, "_kernel", _texture_kl, 1.0)),
+)
 
 
 def _texture(at_most: float) -> Measure:
@@ -820,6 +953,8 @@ def _texture(at_most: float) -> Measure:
         lambda inputs: (5, 5),
         "training may see what mask A shows and nothing else, pixels are -1 and 1, and the loss has to stop falling.",
         " nats",
+        hints=_HINTS,
+        reads=lambda kernel: kernel[_MASK_A],
     )
 
 
@@ -837,71 +972,7 @@ EXPERIMENT = Question(
         Check("trained", 3, _float32(_textures), measure=_texture(1.5)),
         Check("to the end", 1, _float32(_textures), measure=_texture(0.8), of="trained"),
     ),
-    mistakes=(
-        Mistake(
-            "mask B",
-            "training lets each pixel see itself; that is mask B, and the first layer needs mask A.",
-            _texture_of(np.arange(25).reshape(5, 5) <= 12),
-        ),
-        Mistake("no mask", "training sees the whole neighbourhood; mask the kernel in the loss.", _texture_of(np.ones((5, 5)))),
-        Mistake(
-            "mask turned round",
-            "training sees the later pixels; mask A shows the rows above, and what is to the left.",
-            _texture_of(np.arange(25).reshape(5, 5) > 12),
-        ),
-        Mistake(
-            "left only",
-            "the rows above are not seen; mask A shows all five pixels of each.",
-            _texture_of((_ROWS == 2) & (_COLUMNS < 2)),
-        ),
-        Mistake(
-            "upper right not seen",
-            "the pixels to the upper right are not seen; they come earlier too.",
-            _texture_of(_MASK_A & (_COLUMNS <= 2)),
-        ),
-        Mistake(
-            "kernel of 3 x 3",
-            "only the next neighbours are seen; the kernel is 5 x 5.",
-            _texture_of(_MASK_A & (abs(_ROWS - 2) < 2) & (abs(_COLUMNS - 2) < 2)),
-        ),
-        Mistake(
-            "turned kernel",
-            "the kernel is turned by 180 degrees; PyTorch's conv2d does not turn it, and the formula does not either.",
-            _texture_of(end=lambda kernel: kernel.flip(0, 1)),
-        ),
-        Mistake(
-            "mirrored kernel",
-            "left and right of the kernel are swapped.",
-            _texture_of(end=lambda kernel: kernel.flip(1)),
-        ),
-        Mistake("transposed", "rows and columns of the kernel are swapped.", _texture_of(end=lambda kernel: kernel.T)),
-        Mistake(
-            "pixels as 0 and 1",
-            "training sees pixels of 0 and 1; they are -1 and 1 here, and the kernel means something else then.",
-            _texture_of(see=lambda x: (x > 0).to(x)),
-        ),
-        Mistake("sign", "all signs are turned round; are the logits those of a 1?", _texture_of(end=lambda kernel: -kernel)),
-        Mistake(
-            "squared error of logits",
-            "the loss compares logits with pixels; lower the negative log-probability.",
-            _texture_of(loss=lambda ones, logits: (logits - ones) ** 2),
-        ),
-        Mistake(
-            "probabilities for logits",
-            "the loss takes a sigmoid of what is a probability already; give it logits.",
-            _texture_of(loss=lambda ones, logits: _bernoulli(ones, logits.sigmoid())),
-        ),
-        Mistake(
-            "one step",
-            "a single step of gradient descent is not a training; loop until the loss stands still.",
-            _texture_of(train=partial(trained, steps=1, lr=0.05)),
-        ),
-        Mistake(
-            "small learning rate",
-            "the weights have hardly left their start; take larger steps, or many more.",
-            _texture_of(train=partial(trained, steps=100, lr=0.001)),
-        ),
-    ),
+    mistakes=_MISTAKES,
     seconds=30.0,
 )
 
