@@ -11,6 +11,9 @@ from experiment_tests import (
     assert_no_thought_no_points,
     assert_trained_to_full_points,
 )
+from experiment_tests import (
+    result as trained_result,
+)
 from question_tests import assert_float32, assert_full_points, assert_mistakes_are_named, assert_well_written, ids, result
 from torch import distributions as D
 
@@ -226,6 +229,28 @@ def test_an_experiment_that_went_wrong_loses_points():
     assert_no_thought_no_points(EXPERIMENT)
     assert_well_written(EXPERIMENT)
     assert_hidden(EXPERIMENT)
+
+
+def test_what_is_wrong_with_a_decoder_is_told():
+    few, large, small = "hardly uses its latent variables", "weights are too large", "weights are too small"
+    heavy = ("KL with the wrong sign", "pixels averaged", "KL summed over the batch", "KL counted five times", "KL counted twice")
+    grouped = {
+        **dict.fromkeys((*heavy, "squared error", "few steps", "small learning rate"), few),
+        **dict.fromkeys(("KL counted half", "no noise", "variance for standard deviation"), large),
+        **dict.fromkeys(("noise not scaled", "probabilities for logits"), small),
+        "KL missing": EXPERIMENT.checks[0].measure.says,
+    }
+    for mistake in EXPERIMENT.mistakes:
+        assert grouped.get(mistake.name, mistake.says) in trained_result(EXPERIMENT, mistake.function, 1).sentence, mistake.name
+
+
+def test_a_loss_that_is_wrong_about_the_noise_never_has_full_points():
+    """Behind a narrow posterior they end at the right decoder; these are the chapter's own mistakes."""
+    wrong = {mistake.name: mistake.function for mistake in EXPERIMENT.mistakes}
+    for seed in range(2, 5):
+        for name in ("no noise", "variance for standard deviation", "noise not scaled"):
+            assert trained_result(EXPERIMENT, wrong[name], seed).points == 0, name
+        assert trained_result(EXPERIMENT, wrong["KL counted half"], seed).points == 3
 
 
 def test_the_divergence_of_decoders_is_zero_at_the_true_one_however_its_plane_is_turned():

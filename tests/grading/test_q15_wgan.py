@@ -10,6 +10,7 @@ from experiment_tests import (
     assert_mistakes_lose_points,
     assert_no_thought_no_points,
     assert_trained_to_full_points,
+    result,
 )
 from question_tests import assert_float32, assert_full_points, assert_keeps, assert_mistakes_are_named, assert_well_written, ids
 from question_tests import result as result_of
@@ -208,36 +209,63 @@ def test_the_inputs_tell_mistakes_apart():
 # 15.7: networks; the reference solves the transport itself.
 
 
-def critic_of(penalty, steps):
+def critic_of(activation, steps=300, weight=1.0, target=1.0, width=64):
     def values(real, fake):
         torch.manual_seed(0)
-        critic = torch.nn.Sequential(
-            torch.nn.Linear(2, 64),
-            torch.nn.LeakyReLU(0.2),
-            torch.nn.Linear(64, 64),
-            torch.nn.LeakyReLU(0.2),
-            torch.nn.Linear(64, 1),
-        )
+        layers = torch.nn.Linear(2, width), activation(), torch.nn.Linear(width, width), activation(), torch.nn.Linear(width, 1)
+        critic = torch.nn.Sequential(*layers)
         adam = torch.optim.Adam(critic.parameters(), lr=0.01, betas=(0.5, 0.9))
         for _ in range(steps):
             t = torch.rand(len(real), 1)
             y = (t * real + (1 - t) * fake).requires_grad_()
             (slope,) = torch.autograd.grad(critic(y).sum(), y, create_graph=True)
             adam.zero_grad()
-            (critic(fake).mean() - critic(real).mean() + penalty(slope.norm(dim=1)).mean()).backward()
+            penalty = weight * ((slope.norm(dim=1) - target) ** 2).mean()
+            (critic(fake).mean() - critic(real).mean() + penalty).backward()
             adam.step()
         return critic(torch.cat([real, fake]))[:, 0]
 
     return values
 
 
-critic_two_sided = critic_of(lambda slope: (slope - 1) ** 2, 300)
-critic_small_weight = critic_of(lambda slope: 0.1 * (slope - 1) ** 2, 300)
+STYLES = {
+    "the transport itself": EXPERIMENT.reference,
+    "tanh": critic_of(torch.nn.Tanh),
+    "SiLU": critic_of(torch.nn.SiLU),
+    "GELU": critic_of(torch.nn.GELU),
+    "softplus": critic_of(torch.nn.Softplus),
+    "leaky ReLU": critic_of(torch.nn.LeakyReLU),
+    "ReLU, weight 10": critic_of(torch.nn.ReLU, weight=10.0),
+    "tanh, wide": critic_of(torch.nn.Tanh, width=128),
+    "tanh, weight 10, to the end": critic_of(torch.nn.Tanh, steps=1500, weight=10.0),
+}
 
 
-@pytest.mark.parametrize("fit", [EXPERIMENT.reference, critic_two_sided, critic_small_weight], **ids)
-def test_an_experiment_by_any_route_has_full_points(fit):
-    assert_trained_to_full_points(EXPERIMENT, fit, range(3))
+@pytest.mark.parametrize("style", STYLES)
+def test_an_experiment_by_any_route_has_full_points(style):
+    """Measured on 5 draws: 18.4 percent missed at most."""
+    assert_trained_to_full_points(EXPERIMENT, STYLES[style], range(2))
+
+
+@pytest.mark.parametrize("activation", [torch.nn.LeakyReLU, torch.nn.Tanh], ids=["leaky ReLU", "tanh"])
+@pytest.mark.parametrize("weight", [1.0, 10.0])
+def test_a_penalty_towards_slope_0_has_no_points(activation, weight):
+    for seed in range(2):
+        assert result(EXPERIMENT, critic_of(activation, weight=weight, target=0.0), seed).points == 0
+
+
+def test_mistakes_are_told():
+    untold = {"distance from the centre"}
+    steep, flat = "changes too fast between points", "is flatter than 1 all over"
+    grouped = {
+        **dict.fromkeys(("no penalty", "classifier", "points out of order"), steep),
+        **dict.fromkeys(("slope towards 0", "few steps", "small learning rate"), flat),
+        "probabilities": "between 0 and 1",
+    }
+    for mistake in EXPERIMENT.mistakes:
+        says = EXPERIMENT.checks[0].measure.says if mistake.name in untold else grouped.get(mistake.name, mistake.says)
+        for seed in range(2):
+            assert says in result(EXPERIMENT, mistake.function, seed).sentence, mistake.name
 
 
 def test_an_experiment_that_went_wrong_loses_points():
@@ -253,6 +281,8 @@ def test_no_critic_scores_below_zero_and_only_the_best_one_reaches_it():
         statistic = EXPERIMENT.checks[0].measure.statistic
         best = EXPERIMENT.reference(*(torch.tensor(v) for v in inputs.values())).numpy()
         assert statistic(inputs, best) == pytest.approx(0, abs=1e-6)
-        assert statistic(inputs, 3 * best + 1) == pytest.approx(0, abs=1e-6)
+        assert statistic(inputs, 3 * best + 1) == pytest.approx(0, abs=1e-6), "a slope above 1 is divided out"
+        assert statistic(inputs, 0.5 * best) == pytest.approx(50, abs=1e-4), "one below is not made up for"
+        assert statistic(inputs, 5 * best) == 100, "nothing kept this one near slope 1"
         rng = np.random.default_rng(seed)
         assert all(statistic(inputs, best + size * rng.standard_normal(len(best))) > 1e-3 for size in (0.01, 0.1, 1.0))
