@@ -1,18 +1,55 @@
-"""The taxonomy of slide 16 as a class hierarchy: what a model can say about its own density.
+"""The taxonomy of slide 16 as a class hierarchy: what a model can say about its own density, and how it is trained.
 
 - `Tractable`: the exact `log_prob`.
 - `Approximate`: a bound or an estimate of it.
 - `Implicit`: samples, and nothing else.
+
+Whatever its kind, a model says how it learns by its `moves`: one for maximum likelihood, one a player in a game. `Move` stands
+here because it is a part of that contract; `gencourse.train`, which plays the moves, builds on this file, not the other way.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 
 from gencourse.space import Space
-from gencourse.train import Move
+
+
+@dataclass
+class Move:
+    """One player's turn in training: which loss is lowered by which parameters. `gencourse.train.fit` plays it.
+
+    Args:
+        name: how the history and the error messages call it: "nll", "d", "g".
+        loss: `loss(x, context)` gives the losses of a batch, `(B,)`; their mean is lowered.
+        parameters: what this move may change.
+        times: how often it is played in a step, each time on a fresh batch.
+        optimizer: makes the optimiser from `(parameters, lr=...)`; None takes `fit`'s.
+        lr: its learning rate; None takes `fit`'s.
+        after: called after each update (weight clipping, say).
+        validate: whether this loss, on data not trained on, says which weights are better. `fit` validates the first move
+            that says so; in a game between two players none does.
+    """
+
+    name: str
+    loss: Callable[[Tensor, Tensor | None], Tensor]
+    parameters: Iterable[nn.Parameter]
+    times: int = 1
+    optimizer: Callable[..., torch.optim.Optimizer] | None = None
+    lr: float | None = None
+    after: Callable[[], None] | None = None
+    validate: bool = True
+    learns: list[nn.Parameter] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self.learns = [p for p in self.parameters if p.requires_grad]
+        if not self.learns:
+            raise ValueError(f"move {self.name!r} has no parameters to learn.")
+        if self.times < 1:
+            raise ValueError(f"move {self.name!r}: times must be 1 or more, not {self.times}.")
 
 
 class GenerativeModel(nn.Module):

@@ -1,20 +1,17 @@
-"""What a run of `gencourse.train.fit` is told (its plan) and what it is fed (its batches)."""
+"""What a run of `fit` is told: its plan, checked before anything is trained."""
 
-import hashlib
 import math
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from gencourse.kinds import GenerativeModel
 from gencourse.space import Space
-
-if TYPE_CHECKING:
-    from gencourse.kinds import GenerativeModel
 
 Pair = tuple[Tensor, Tensor | None]
 
@@ -42,7 +39,7 @@ class Plan:
     out: Path | None
     checkpoint_every: int
     resume: bool
-    callback: Callable[[int, "GenerativeModel"], None] | None
+    callback: Callable[[int, GenerativeModel], None] | None
     progress: bool
 
     def check(self, space: Space) -> None:
@@ -97,49 +94,6 @@ class Plan:
         }
 
 
-class Batches:
-    """Batch number i of a run: which examples, in which pieces, with which random numbers."""
-
-    def __init__(self, plan: Plan, device: torch.device, rank: int, world: int) -> None:
-        self.plan, self.device = plan, device
-        x, context = plan.train
-        home = device if plan.resident else torch.device("cpu")
-        self.x, self.context = x.to(home), None if context is None else context.to(home)
-        self.per_epoch = len(x) // plan.batch_size
-        mine = plan.micro_batches // world
-        self.my_pieces = range(rank * mine, (rank + 1) * mine)
-        self.epoch, self.order = -1, torch.empty(0, dtype=torch.long)
-
-    def pieces(self, i: int) -> Iterator[Pair]:
-        """This process's pieces of batch `i`. The global random state is set anew for each."""
-        epoch, position = divmod(i, self.per_epoch)
-        if epoch != self.epoch:
-            generator = torch.Generator().manual_seed(seed_of(self.plan.seed, "epoch", epoch))
-            self.epoch, self.order = epoch, torch.randperm(len(self.x), generator=generator).to(self.x.device)
-        size = self.plan.batch_size // self.plan.micro_batches
-        for piece in self.my_pieces:
-            first = position * self.plan.batch_size + piece * size
-            index = self.order[first : first + size]
-            x = self.x[index].to(self.device)
-            context = None if self.context is None else self.context[index].to(self.device)
-            seed_device(self.device, seed_of(self.plan.seed, "batch", i, piece))
-            yield (x if self.plan.augment is None else self.plan.augment(x)), context
-
-
 def pair(data: Tensor | Pair) -> Pair:
     """Examples and their conditions, if there are any."""
     return data if isinstance(data, tuple) else (data, None)
-
-
-def seed_device(device: torch.device, seed: int) -> None:
-    """Seed what draws on the CPU and on `device`; `torch.manual_seed` looks for every other device too, ten times as slow."""
-    torch.default_generator.manual_seed(seed)
-    if device.type == "cuda":
-        torch.cuda.manual_seed(seed)
-    elif device.type == "mps":
-        torch.mps.manual_seed(seed)
-
-
-def seed_of(*parts: int | str) -> int:
-    """A seed of 63 bits from integers and words, the same in every process and version."""
-    return int.from_bytes(hashlib.blake2b(repr(parts).encode(), digest_size=8).digest()) >> 1

@@ -1,35 +1,34 @@
-"""The state of a run of `gencourse.train.fit`: validation, averages, checkpoints, Ctrl-C, devices."""
+"""The state of a run: what is counted, averaged, validated, saved and restored around the moves."""
 
 import copy
 import math
 import os
-import platform
-import signal
-import sys
-import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, nullcontext
+from collections.abc import Iterator
+from contextlib import ExitStack, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from gencourse import checkpoint
-from gencourse._plan import Batches, Pair, Plan, seed_device, seed_of
+from gencourse.kinds import GenerativeModel, Move
+from gencourse.train.average import Average
+from gencourse.train.batches import Batches, seed_device, seed_of
+from gencourse.train.devices import versions
+from gencourse.train.history import History
+from gencourse.train.interrupts import interrupts
+from gencourse.train.plan import Pair, Plan
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
-
-    from gencourse.kinds import GenerativeModel
-    from gencourse.train import History, Move
 
 
 class Run:
     """The state of a run, from its first step or from a checkpoint; a context manager around the training loop."""
 
-    def __init__(self, fabric: "Fabric", model: "GenerativeModel", moves: "list[Move]", plan: Plan, history: "History") -> None:
+    def __init__(self, fabric: "Fabric", model: GenerativeModel, moves: list[Move], plan: Plan, history: History) -> None:
         self.fabric, self.model, self.moves, self.plan, self.history = fabric, model, moves, plan, history
         self.device = fabric.device
         self.judge = next((move for move in moves if move.validate), None)  # whose loss says which weights are better
@@ -44,7 +43,7 @@ class Run:
             checkpoint.sweep(plan.out / "checkpoint.pt")
             checkpoint.sweep(plan.out / "history.json")
         history.device = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else self.device.type
-        history.versions = _versions()
+        history.versions = versions()
         self.batches = Batches(plan, self.device, fabric.global_rank, fabric.world_size)
         self.batch = self.step * sum(move.times for move in moves)
         self.sync_every = 1 if self.device.type == "cpu" else 50  # reading a loss makes a GPU wait
@@ -80,7 +79,7 @@ class Run:
         self.batch += 1
         return self.batches.pieces(self.batch - 1)
 
-    def must_be_finite(self, loss: Tensor, move: "Move") -> None:
+    def must_be_finite(self, loss: Tensor, move: Move) -> None:
         """On a CPU, stop before a loss that is not finite spoils the weights. (A GPU is asked every 50 steps.)"""
         if self.sync_every == 1 and not math.isfinite(loss):
             self.stop_at(self.step, move.name, float(loss))
@@ -151,7 +150,7 @@ class Run:
         )
 
     @torch.no_grad()
-    def validate(self, valid: Pair, judge: "Move") -> None:
+    def validate(self, valid: Pair, judge: Move) -> None:
         """The judging move's mean loss, in evaluation mode, with the same random numbers each time; keep the best weights."""
         x, context = valid
         seed_device(self.device, seed_of(self.plan.seed, "valid"))
@@ -214,93 +213,3 @@ class Run:
         saved["valid"] = [tuple(pair) for pair in saved["valid"]]
         saved["interrupted"] = False
         self.history.__dict__.update(saved)
-
-
-class Average:
-    """An exponential average of the weights; buffers (batch-norm statistics) stay the model's own."""
-
-    def __init__(self, model: nn.Module, decay: float) -> None:
-        self.parameters, self.decay = list(model.parameters()), decay
-        self.values = [p.detach().clone() for p in self.parameters]
-        self.count = 0
-
-    @torch.no_grad()
-    def update(self) -> None:
-        """Draw the average towards the weights as they are now."""
-        self.count += 1
-        decay = min(self.decay, self.count / (self.count + 9))  # forget the start quickly
-        torch._foreach_lerp_(self.values, [p.detach() for p in self.parameters], 1 - decay)
-
-    @torch.no_grad()
-    def copy_to_model(self) -> None:
-        """Overwrite the weights with their average."""
-        for parameter, value in zip(self.parameters, self.values, strict=True):
-            parameter.copy_(value)
-
-    @contextmanager
-    def swapped_in(self) -> Iterator[None]:
-        """The model has the averaged weights inside the block, and its own again after it."""
-        own = [p.detach().clone() for p in self.parameters]
-        self.copy_to_model()
-        try:
-            yield
-        finally:
-            with torch.no_grad():
-                for parameter, value in zip(self.parameters, own, strict=True):
-                    parameter.copy_(value)
-
-
-def make_fabric(device: str, devices: int, precision: str, under_torchrun: bool) -> "Fabric":
-    """Fabric on the device asked for, or one sentence why it cannot be had."""
-    try:
-        from lightning_fabric import Fabric
-    except ImportError:  # the same class, where the whole of Lightning is installed
-        from lightning.fabric import Fabric  # type: ignore[no-redef]
-
-    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if precision not in ("32", "bf16"):
-        raise ValueError(f"fit: precision must be '32' or 'bf16', not {precision!r}.")
-    if device == "auto":
-        device = "cuda" if there["cuda"] else "cpu"
-    if device not in there:
-        raise ValueError(f"fit: device must be 'auto', 'cpu', 'cuda' or 'mps', not {device!r}.")
-    if not there[device]:
-        raise ValueError(f"fit: there is no {device} device on this machine; device='cpu' always works.")
-    if device == "cuda" and devices > torch.cuda.device_count():
-        raise ValueError(f"fit: devices={devices}, but this machine has {torch.cuda.device_count()} GPU(s).")
-    ipython = sys.modules.get("IPython")
-    in_notebook = ipython is not None and ipython.get_ipython() is not None  # what is defined in a cell cannot be spawned
-    many = "ddp" if under_torchrun else "ddp_notebook" if in_notebook else "ddp_spawn"
-    return Fabric(
-        accelerator=device,
-        devices=devices,
-        strategy=many if devices > 1 or under_torchrun else "auto",
-        precision={"32": "32-true", "bf16": "bf16-mixed"}[precision],  # type: ignore[arg-type]
-    )
-
-
-@contextmanager
-def interrupts() -> Iterator[Callable[[], bool]]:
-    """Turn the first Ctrl-C into a wish to stop after this step; a second one stops at once."""
-    if threading.current_thread() is not threading.main_thread():
-        yield lambda: False
-        return
-    asked = False
-
-    def ask(signum: int, frame: Any) -> None:
-        nonlocal asked
-        if asked:
-            raise KeyboardInterrupt
-        asked = True
-
-    before = signal.signal(signal.SIGINT, ask)
-    try:
-        yield lambda: asked
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
-def _versions() -> dict[str, str]:
-    from gencourse import __version__
-
-    return {"gencourse": __version__, "torch": str(torch.__version__), "python": platform.python_version()}

@@ -8,118 +8,49 @@ generator's, once. `fit` plays the moves in turn until the steps are done:
             repeat move.times:
                 take a fresh batch, compute move.loss, step move's parameters
 
+For a model of one move this is the loop that everybody has written; with the defaults, `fit` equals
+
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+    for x in batches:                                            # (B, *space.shape), in a new order each epoch
+        loss = -model.log_prob(x).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+
+and `_play`, `_play_move` and `_gradients` at the end of this file are its thirty lines for any number of moves. The rest of the
+folder is what a loop grows with use: its arguments (`plan`), batches (`batches`), what is counted, validated and saved around
+the moves (`run`), averaged weights, devices, Ctrl-C.
+
 The random numbers of a step depend on the seed and the step alone. That is why a run that was killed and resumed ends
 with the same weights, bit for bit on a CPU, and why two processes follow one that cuts its batches in two.
 """
 
 import copy
-import math
 import os
 import tempfile
-from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
-from gencourse import _run, checkpoint
-from gencourse._plan import Pair, Plan, pair
+from gencourse import checkpoint
+from gencourse.data import Dataset
+from gencourse.kinds import GenerativeModel, Move
+from gencourse.train.devices import make_fabric
+from gencourse.train.history import History
+from gencourse.train.plan import Pair, Plan, pair
+from gencourse.train.rates import adam, constant
+from gencourse.train.run import Run
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
-    from gencourse.data import Dataset
-    from gencourse.kinds import GenerativeModel
-
-
-@dataclass
-class Move:
-    """One player's turn.
-
-    Args:
-        name: how the history and the error messages call it: "nll", "d", "g".
-        loss: `loss(x, context)` gives the losses of a batch, `(B,)`; their mean is lowered.
-        parameters: what this move may change.
-        times: how often it is played in a step, each time on a fresh batch.
-        optimizer: makes the optimiser from `(parameters, lr=...)`; None takes `fit`'s.
-        lr: its learning rate; None takes `fit`'s.
-        after: called after each update (weight clipping, say).
-        validate: whether this loss, on data not trained on, says which weights are better. `fit` validates the first move
-            that says so; in a game between two players none does.
-    """
-
-    name: str
-    loss: Callable[[Tensor, Tensor | None], Tensor]
-    parameters: Iterable[nn.Parameter]
-    times: int = 1
-    optimizer: Callable[..., torch.optim.Optimizer] | None = None
-    lr: float | None = None
-    after: Callable[[], None] | None = None
-    validate: bool = True
-    learns: list[nn.Parameter] = field(init=False, repr=False)
-
-    def __post_init__(self) -> None:
-        self.learns = [p for p in self.parameters if p.requires_grad]
-        if not self.learns:
-            raise ValueError(f"move {self.name!r} has no parameters to learn.")
-        if self.times < 1:
-            raise ValueError(f"move {self.name!r}: times must be 1 or more, not {self.times}.")
-
-
-@dataclass
-class History:
-    """What happened in a run.
-
-    Attributes:
-        losses: for each move, its mean loss in every step.
-        valid: `(step, loss)` on the validation data, in evaluation mode; empty if no move's loss can be validated.
-        best_step: the step whose weights were kept (None without validation).
-        seconds: spent in training, over all resumed parts.
-        interrupted: True if Ctrl-C ended the run early.
-        device, versions: where, and with what, it ran.
-    """
-
-    losses: dict[str, list[float]] = field(default_factory=dict)
-    valid: list[tuple[int, float]] = field(default_factory=list)
-    best_step: int | None = None
-    seconds: float = 0.0
-    interrupted: bool = False
-    device: str = ""
-    versions: dict[str, str] = field(default_factory=dict)
-
-    @property
-    def steps(self) -> int:
-        """The number of steps played."""
-        return max((len(values) for values in self.losses.values()), default=0)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain data, for JSON."""
-        return asdict(self)
-
-
-def constant(progress: float) -> float:
-    """A learning rate that stays."""
-    return 1.0
-
-
-def adam(parameters: Iterable[nn.Parameter], *, lr: float) -> torch.optim.Optimizer:
-    """Adam in one fused kernel: the same updates, on a CPU four times as fast as a pass over each moment in turn."""
-    return torch.optim.Adam(parameters, lr=lr, fused=True)
-
-
-def cosine(progress: float) -> float:
-    """A learning rate that falls to zero along half a cosine, after a linear warm-up of one step in fifty."""
-    warm_up = 0.02
-    if progress < warm_up:
-        return (progress + 1e-3) / (warm_up + 1e-3)
-    return 0.5 * (1 + math.cos(math.pi * (progress - warm_up) / (1 - warm_up)))
-
 
 def fit(
-    model: "GenerativeModel",
-    data: "Dataset | Tensor | Pair",
+    model: GenerativeModel,
+    data: Dataset | Tensor | Pair,
     *,
     steps: int,
     batch_size: int = 128,
@@ -142,7 +73,7 @@ def fit(
     out: str | Path | None = None,
     checkpoint_every: int = 500,
     resume: bool = False,
-    callback: Callable[[int, "GenerativeModel"], None] | None = None,
+    callback: Callable[[int, GenerativeModel], None] | None = None,
     progress: bool = True,
 ) -> History:
     """Train `model` on `data` by playing its moves; the model is changed in place and stays on the training device.
@@ -184,8 +115,6 @@ def fit(
         FileExistsError: if `out` already holds a run and `resume` is False.
         OSError: if a checkpoint cannot be written; the earlier one is untouched.
     """
-    from gencourse.data import Dataset
-
     if not isinstance(data, Tensor | tuple):
         if not isinstance(data, Dataset):
             raise TypeError(
@@ -224,7 +153,7 @@ def fit(
     )
     plan.check(model.space)
     under_torchrun = "TORCHELASTIC_RUN_ID" in os.environ
-    fabric = _run.make_fabric(device, devices, precision, under_torchrun)
+    fabric = make_fabric(device, devices, precision, under_torchrun)
     if devices == 1 or under_torchrun:
         fabric.launch()
         return _play(fabric, model, plan)
@@ -236,19 +165,19 @@ def fit(
     return History(**state["history"])
 
 
-def _play(fabric: "Fabric", model: "GenerativeModel", plan: Plan) -> History:
+def _play(fabric: "Fabric", model: GenerativeModel, plan: Plan) -> History:
     """Play the moves until the steps are done."""
     model.to(fabric.device)
     moves = list(model.moves())
     history = History({move.name: [] for move in moves})
-    with _run.Run(fabric, model, moves, plan, history) as run:
+    with Run(fabric, model, moves, plan, history) as run:
         while run.goes_on():
             losses = [_play_move(fabric, move, optimizer, run) for move, optimizer in zip(moves, run.optimizers, strict=True)]
             run.end_of_step(losses)
     return history
 
 
-def _play_move(fabric: "Fabric", move: Move, optimizer: torch.optim.Optimizer, run: _run.Run) -> Tensor:
+def _play_move(fabric: "Fabric", move: Move, optimizer: torch.optim.Optimizer, run: Run) -> Tensor:
     """Play one move `times` times, each on a fresh batch; the mean of its losses."""
     losses = []
     for _ in range(move.times):
@@ -269,7 +198,7 @@ def _play_move(fabric: "Fabric", move: Move, optimizer: torch.optim.Optimizer, r
     return losses[0] if move.times == 1 else torch.stack(losses).mean()
 
 
-def _gradients(fabric: "Fabric", move: Move, run: _run.Run) -> tuple[Tensor, list[Tensor | None]]:
+def _gradients(fabric: "Fabric", move: Move, run: Run) -> tuple[Tensor, list[Tensor | None]]:
     """The mean loss of the next batch and its gradient, averaged over micro-batches and processes.
 
     Only the gradient of the move's own parameters is computed: a generator's move leaves no trace in the discriminator.
@@ -292,7 +221,7 @@ def _gradients(fabric: "Fabric", move: Move, run: _run.Run) -> tuple[Tensor, lis
     return flat[0], [None if s is None else next(parts).view_as(s) for s in sums]
 
 
-def _play_in_child(fabric: "Fabric", model: "GenerativeModel", plan: Plan, result: Path) -> None:
+def _play_in_child(fabric: "Fabric", model: GenerativeModel, plan: Plan, result: Path) -> None:
     model = copy.deepcopy(model)  # spawned processes share the parent's memory
     history = _play(fabric, model, plan)
     if fabric.is_global_zero:
