@@ -66,6 +66,7 @@ RECIPES = (
         data="binary_digits",
         fit={"steps": 3000, "batch_size": 100, "lr": 1e-2, "schedule": cosine},
         band=18.6,
+        quick=True,
     ),
     Recipe(
         "binarized_mnist",

@@ -206,6 +206,7 @@ RECIPES = (
         options={"blocks": 2, "channels": 24, "kernel": 15, "dropout": 0.5},  # the first layer reaches over the whole image
         fit={"steps": 800, "batch_size": 64, "lr": 3e-3, "schedule": cosine, "ema": 0.99},
         band=17.6,
+        quick=True,
     ),
     Recipe(
         "binarized_mnist",

@@ -168,6 +168,7 @@ RECIPES = (
         options={"hidden": 500, "dropout": 0.5},
         fit={"steps": 3000, "batch_size": 100, "lr": 3e-3, "schedule": cosine, "ema": 0.999},
         band=17.6,
+        quick=True,
     ),
     Recipe(
         "binarized_mnist",

@@ -110,6 +110,7 @@ RECIPES = (
             "optimizer": partial(torch.optim.AdamW, weight_decay=1.0),
         },
         band=17.6,
+        quick=True,
     ),
     Recipe(
         "binarized_mnist",

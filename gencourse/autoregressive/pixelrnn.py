@@ -232,6 +232,7 @@ RECIPES = (  # of both models
         options={"hidden": 32, "layers": 2, "kernel": 5, "dropout": 0.5},
         fit={"steps": 1000, "batch_size": 64, "lr": 4e-3, "schedule": cosine, "ema": 0.99},
         band=17.6,
+        quick=True,
         needs="two CPU cores, three minutes",
     ),
     Recipe(

@@ -1,55 +1,24 @@
 """Data sets as integer tensors with the `Space` they live in.
 
 `load(name)` is the way in. The embedded sets (`digits`, `binary_digits`, `bars_and_stripes`) need no network; the others
-are downloaded once and kept as `NAME.npz` in `$GENCOURSE_DATA`, or in the user's cache folder. Densities in the plane are in
-`gencourse.data.toys`.
+are downloaded once and kept as `NAME.npz` in `$GENCOURSE_DATA`, or in the user's cache folder. `images(folder, size=28)` reads
+pictures of one's own. Densities in the plane are in `gencourse.data.toys`.
 """
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from gencourse.data import downloads, embedded
+from gencourse.data.dataset import Dataset
+from gencourse.data.own import Pictures, images
 from gencourse.space import Space
 
-if TYPE_CHECKING:
-    from gencourse.data import toys
-
-__all__ = ["Dataset", "binarize", "dynamically_binarized", "load", "names"]
-
-
-@dataclass(frozen=True)
-class Dataset:
-    """Training, validation and test examples of one space.
-
-    Attributes:
-        name: as given to `load`.
-        space: where the examples live.
-        train, valid, test: uint8 images `(N, C, H, W)`, or points `(N, D)` where the space is real-valued.
-        train_labels, valid_labels, test_labels: int64 `(N,)`, or None.
-        augment: applied to each training batch by `fit`, or None. Random binarisation, say.
-        density: the density that points were drawn from, one of `gencourse.data.toys`; None where nobody knows it.
-    """
-
-    name: str
-    space: Space
-    train: Tensor
-    valid: Tensor
-    test: Tensor
-    train_labels: Tensor | None = None
-    valid_labels: Tensor | None = None
-    test_labels: Tensor | None = None
-    augment: Callable[[Tensor], Tensor] | None = None
-    density: toys.Toy | None = None
-
-    def __repr__(self) -> str:
-        return f"Dataset({self.name!r}, {self.space}, train={len(self.train)}, valid={len(self.valid)}, test={len(self.test)})"
+__all__ = ["Dataset", "Pictures", "binarize", "dynamically_binarized", "images", "load", "names"]
 
 
 def names() -> list[str]:
@@ -72,9 +41,9 @@ def load(name: str) -> Dataset:
         return embedded.SETS[name]()
     if name in downloads.SOURCES:
         return downloads.load(name)
-    near = difflib.get_close_matches(str(name), names(), n=1)
+    near = difflib.get_close_matches(str(name).lower(), names(), n=1)
     hint = f"did you mean {near[0]!r}? " if near else ""
-    raise ValueError(f"unknown data set {name!r}; {hint}There are: {', '.join(names())}.")
+    raise ValueError(f"unknown data set {name!r}; {hint}{'There' if hint else 'there'} are: {', '.join(names())}.")
 
 
 def binarize(x: Tensor, *, generator: torch.Generator | None = None) -> Tensor:

@@ -16,16 +16,14 @@ import tempfile
 import time
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from gencourse import checkpoint
+from gencourse.data.dataset import Dataset
 from gencourse.data.formats import Arrays, read_npz
 from gencourse.data.sources import SOURCES, File, Mirror, Source
-
-if TYPE_CHECKING:
-    from gencourse.data import Dataset
 
 __all__ = ["SOURCES", "Source", "Status", "folder", "get", "load", "status"]
 
@@ -47,7 +45,10 @@ class Status(NamedTuple):
 def folder() -> Path:
     """Where the sets are kept: `$GENCOURSE_DATA`, or the user's cache folder."""
     if chosen := os.environ.get("GENCOURSE_DATA"):
-        return Path(chosen).expanduser()
+        try:
+            return Path(chosen).expanduser()
+        except RuntimeError:
+            raise FileNotFoundError(f"GENCOURSE_DATA is {chosen}, but there is no such home folder; set it to another.") from None
     try:
         import pooch
     except ImportError:  # without pooch nothing is downloaded, but files that are there are found
@@ -79,8 +80,6 @@ def get(name: str) -> Path:
 
 def load(name: str) -> Dataset:
     """Load a downloadable set; see `gencourse.data.load`, and `get` for what is raised."""
-    from gencourse.data import Dataset
-
     _, arrays = _get(name)
     return Dataset(name, SOURCES[name].space, **SOURCES[name].split(arrays))
 

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
+from gencourse.data.dataset import Dataset
 from gencourse.space import Space
-
-if TYPE_CHECKING:
-    from gencourse.data import Dataset
 
 
 def digits() -> Dataset:
@@ -22,8 +19,6 @@ def digits() -> Dataset:
     """
     from sklearn.datasets import load_digits
     from sklearn.model_selection import train_test_split
-
-    from gencourse.data import Dataset
 
     bunch = load_digits()
     rest, test = train_test_split(np.arange(1797), test_size=0.2, stratify=bunch.target, random_state=0)
@@ -47,8 +42,6 @@ def bars_and_stripes() -> Dataset:
 
     The space has 512 images, so everything about a model of it can be enumerated. Train, valid and test are the same.
     """
-    from gencourse.data import Dataset
-
     bits = torch.tensor([[i >> 2 & 1, i >> 1 & 1, i & 1] for i in range(8)], dtype=torch.uint8)
     bars = bits.view(8, 1, 1, 3).expand(8, 1, 3, 3)
     stripes = bits.view(8, 1, 3, 1).expand(8, 1, 3, 3)

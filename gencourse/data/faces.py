@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gencourse.data import Dataset
+from gencourse.data.dataset import Dataset
 from gencourse.space import Space
 
 __all__ = ["BINARY", "FACTORS", "FaceDataset", "Factors", "draw_faces", "faces", "sample_factors"]

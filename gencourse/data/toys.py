@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gencourse.data import Dataset
+from gencourse.data.dataset import Dataset
 from gencourse.space import Space
 
 __all__ = ["TOYS", "Checkerboard", "GridOfGaussians", "RingOfGaussians", "Rings", "Spirals", "Toy", "TwoMoons"]

@@ -200,6 +200,7 @@ RECIPES = (
         options={"latent": 8, "hidden": (200, 200)},
         fit={"steps": 4000, "batch_size": 100, "lr": 1e-3, "schedule": cosine, "ema": 0.999},
         band=17.6,
+        quick=True,
     ),
     Recipe(
         "binary_digits_z2",
@@ -207,6 +208,7 @@ RECIPES = (
         options={"latent": 2, "hidden": (200, 200)},
         fit={"steps": 4000, "batch_size": 100, "lr": 1e-3, "schedule": cosine, "ema": 0.999},
         band=19.8,
+        quick=True,
     ),
     Recipe(
         "digits",

@@ -1,0 +1,78 @@
+"""The metrics by which recipes are judged, each once: how it is measured, its unit, and which side of a band is right."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from gencourse.data.dataset import Dataset
+from gencourse.kinds import GenerativeModel
+from gencourse.metrics.frechet import frechet_to
+from gencourse.metrics.likelihood import Estimate, nll
+from gencourse.metrics.modes import mode_report
+
+
+class Metric(NamedTuple):
+    """How a trained model is judged.
+
+    Attributes:
+        measure: `measure(model, dataset, samples, seed)` gives an estimate on the test part, with its standard error.
+        unit: of its numbers; empty for a ratio.
+        decimals: how many are worth printing.
+        higher_is_better: which side of the band is the right one.
+    """
+
+    measure: Callable[[GenerativeModel, Dataset, int, int], Estimate]
+    unit: str = ""
+    decimals: int = 3
+    higher_is_better: bool = False
+
+    @property
+    def sign(self) -> str:
+        """How a value in the band compares with the band."""
+        return ">=" if self.higher_is_better else "<="
+
+    def reaches(self, value: float, band: float | None) -> bool:
+        """Whether a value is in the band; everything is, where there is none."""
+        return band is None or (value >= band if self.higher_is_better else value <= band)
+
+
+def _nll(model: GenerativeModel, dataset: Dataset, samples: int, seed: int) -> Estimate:
+    batch = max(1, min(200, 200_000 // model.space.dim))  # large images in smaller batches: an estimate holds 50 draws of each
+    return nll(model, dataset.test, samples=samples, batch_size=batch, seed=seed)
+
+
+def _bits_per_dim(model: GenerativeModel, dataset: Dataset, samples: int, seed: int) -> Estimate:
+    return _nll(model, dataset, samples, seed).bits_per_dim(model.space)
+
+
+def _mode_overlap(model: GenerativeModel, dataset: Dataset, samples: int, seed: int) -> Estimate:
+    """On an equal mixture of round Gaussians: 1 is perfect, and a missing mode of K costs 1/K."""
+    mixture: Any = dataset.density
+    overlap = mode_report(_draw(model, samples, seed), mixture.centres, mixture.sd).overlap
+    return Estimate(overlap, math.sqrt(overlap * (1 - overlap) / samples), samples)
+
+
+def _frechet_ratio(model: GenerativeModel, dataset: Dataset, samples: int, seed: int) -> Estimate:
+    """The mean over disjoint sets of samples, each as large as the test set, and its standard error."""
+    n = min(len(dataset.test), len(dataset.train))
+    parts = _draw(model, max(2, samples // n) * n, seed).split(n)
+    ratios = torch.tensor([frechet_to(dataset, part).ratio for part in parts], dtype=torch.float64)
+    return Estimate(float(ratios.mean()), float(ratios.std()) / math.sqrt(len(parts)), n * len(parts))
+
+
+def _draw(model: GenerativeModel, n: int, seed: int) -> Tensor:
+    return model.sample(n, generator=torch.Generator(device=model.device).manual_seed(seed)).cpu()
+
+
+#: What a recipe's `metric` may name.
+METRICS = {
+    "nll": Metric(_nll, "nats", decimals=2),
+    "bits_per_dim": Metric(_bits_per_dim, "bits/dim"),
+    "mode_overlap": Metric(_mode_overlap, higher_is_better=True),
+    "frechet_ratio": Metric(_frechet_ratio, decimals=2),
+}
