@@ -42,12 +42,15 @@ def assert_mistakes_lose_points(question, seeds):
             assert got.points < question.points, f"{mistake.name}, draw {seed}: {got.sentence}"
 
 
-def assert_mistakes_are_told(question, seeds, untold=()):
-    """Each mistake loses points and gets its own sentence, or the measure's, if it is one of `untold`: it does not show in the
-    numbers. A right answer has none of the mistakes.
+def assert_mistakes_are_told(question, seeds, untold=(), instead=None):
+    """Each mistake loses points and gets its own sentence. A right answer has none of them.
+
+    Those that do not show in the numbers are `untold`, and get the measure's sentence; `instead` has names of mistakes whose
+    numbers are those of another, and the other's.
     """
+    other = dict.fromkeys(untold) | (instead or {})
     names = [mistake.name for mistake in question.mistakes]
-    assert set(untold) <= set(names), "each is a mistake of the question"
+    assert set(other) <= set(names), "each is a mistake of the question"
     (own,) = (check for check in question.checks if not check.of)
     for seed in seeds:
         inputs = question.draw(seed)[own.name]
@@ -57,7 +60,7 @@ def assert_mistakes_are_told(question, seeds, untold=()):
                 with np.errstate(all="ignore"):
                     assert not hint.fits(check.measure, inputs, right), f"the reference, draw {seed}: {hint.says}"
         for mistake in question.mistakes:
-            assert_told(question, mistake.function, None if mistake.name in untold else mistake.name, [seed])
+            assert_told(question, mistake.function, other.get(mistake.name, mistake.name), [seed])
 
 
 def assert_told(question, function, name, seeds):

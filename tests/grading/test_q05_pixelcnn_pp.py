@@ -7,8 +7,9 @@ import pytest
 import torch
 from experiment_tests import (
     assert_hidden,
-    assert_mistakes_lose_points,
+    assert_mistakes_are_told,
     assert_no_thought_no_points,
+    assert_told,
     assert_trained_to_full_points,
 )
 from question_tests import (
@@ -217,19 +218,19 @@ def test_inputs_are_float32():
 # 5.5: from other starts than the reference's.
 
 
-def grey_levels_from(means, log_scale, lr, steps):
+def grey_levels_from(means, log_scale, lr, steps, see=lambda loc: loc, weigh=lambda logits: logits.log_softmax(0)):
     def fit(counts):
         x = torch.arange(float(len(counts)))[:, None]
         answer = torch.tensor([[0.0, 0.0], means, [log_scale] * 2], requires_grad=True)
         adam = torch.optim.Adam([answer], lr=lr)
         for _ in range(steps):
-            a, b = (((x + shift) / (len(counts) - 1) - answer[1]) / answer[2].exp() for shift in (-0.5, 0.5))
+            a, b = (((x + shift) / (len(counts) - 1) - see(answer[1])) / answer[2].exp() for shift in (-0.5, 0.5))
             a, b = a.masked_fill(x == 0, -1e4), b.masked_fill(x == len(counts) - 1, 1e4)
             mass = F.logsigmoid(b) + F.logsigmoid(-a) + torch.log(-torch.expm1(a - b))
             adam.zero_grad()
-            (-(counts * (answer[0].log_softmax(0) + mass).logsumexp(1)).sum() / counts.sum()).backward()
+            (-(counts * (weigh(answer[0]) + mass).logsumexp(1)).sum() / counts.sum()).backward()
             adam.step()
-        return answer
+        return torch.stack([answer[0], see(answer[1]), answer[2]])
 
     return fit
 
@@ -244,10 +245,24 @@ def test_an_experiment_by_any_route_has_full_points(fit):
 
 
 def test_an_experiment_that_went_wrong_loses_points():
-    assert_mistakes_lose_points(EXPERIMENT, range(2))
     assert_no_thought_no_points(EXPERIMENT)
     assert_well_written(EXPERIMENT)
     assert_hidden(EXPERIMENT)
+
+
+def test_a_mistake_of_training_is_named_where_its_numbers_show_it():
+    same_numbers = {"density for mass": "no tails"}
+    assert_mistakes_are_told(EXPERIMENT, range(3), untold=("few steps", "small learning rate"), instead=same_numbers)
+    clamped = grey_levels_from([0.3, 0.9], -3.0, 0.03, 500, see=lambda loc: loc.clamp(0, 1))
+    squashed = grey_levels_from([-1.0, 3.0], -3.0, 0.03, 800, see=torch.sigmoid)
+    each = grey_levels_from([0.3, 0.9], -2.0, 0.05, 500, weigh=F.logsigmoid)
+    for fit, name in ((clamped, "means clamped"), (squashed, "means clamped"), (each, "weights not normalised")):
+        assert_told(EXPERIMENT, fit, name, range(2))
+    assert_told(
+        EXPERIMENT, lambda counts: EXPERIMENT.reference(counts) * torch.tensor([[1], [255], [1]]), "means in levels", range(2)
+    )
+    assert_told(EXPERIMENT, grey_levels_from([0.25, 0.75], -2.5, 0.05, 20), None, range(2))
+    assert_told(EXPERIMENT, lambda counts: torch.randn(3, 2, generator=torch.Generator().manual_seed(0)), None, range(2))
 
 
 def test_the_divergence_of_a_histogram_is_zero_at_the_true_mixture_in_any_order():
