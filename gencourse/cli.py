@@ -1,12 +1,43 @@
-"""The `gencourse` command: list the models, train one by a recipe, sample from it, evaluate it; get data; grade exercises."""
+"""The `gencourse` command: list the models, train one by a recipe, sample from it, evaluate it; get data; grade exercises.
 
-import json
+What the user did wrong is one sentence on standard error and a status that is not 0. What cannot be written is noticed before
+the work begins, and Ctrl-C is status 130.
+"""
+
+import contextlib
+import math
+import os
+import sys
+import tempfile
+import warnings
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperGroup
+
+if TYPE_CHECKING:
+    from gencourse.catalog import Entry
+    from gencourse.recipes import Recipe
+    from gencourse.space import Space
+
+INTERRUPTED = 130
+_SEED = 2**63 - 1
+
+
+class _Commands(TyperGroup):
+    """Ctrl-C ends any command with a sentence."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            typer.echo("gencourse: stopped.", err=True)
+            raise SystemExit(INTERRUPTED) from None
+
 
 app = typer.Typer(
+    cls=_Commands,
     help="The models of the course: list them, train one by its recipe, sample from it, evaluate it.",
     no_args_is_help=True,
     add_completion=False,
@@ -35,57 +66,90 @@ def models(recipes: Annotated[bool, typer.Option("--recipes", help="Show each mo
 @app.command()
 def train(
     name: Annotated[str, typer.Argument(help="A model, as `gencourse models` lists it.")],
-    recipe: Annotated[str, typer.Option(help="One of its recipes: `gencourse models --recipes`.")],
+    recipe: Annotated[str | None, typer.Option(help="One of its recipes: `gencourse models --recipes`.")] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="Instead of a recipe: a folder of your pictures, or an array in a .npy or .npz file.")
+    ] = None,
+    size: Annotated[int | None, typer.Option(min=1, max=4096, help="Make your pictures SIZE x SIZE pixels.")] = None,
+    grey: Annotated[bool, typer.Option("--grey", help="Make your pictures grey.")] = False,
     out: Annotated[Path | None, typer.Option(help="Folder for the run; default runs/NAME-RECIPE.")] = None,
-    steps: Annotated[int | None, typer.Option(min=1, help="Instead of the recipe's number of steps.")] = None,
-    seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
+    steps: Annotated[int | None, typer.Option(min=1, max=10**9, help="Instead of the recipe's number of steps.")] = None,
+    seed: Annotated[int, typer.Option(min=0, max=_SEED, help="Of everything random.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
-    devices: Annotated[int, typer.Option(min=1, help="How many processes, one device each.")] = 1,
+    devices: Annotated[int, typer.Option(min=1, max=64, help="How many processes, one device each.")] = 1,
     precision: Annotated[str | None, typer.Option(help="32 or bf16, instead of the recipe's.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in the folder.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress bar.")] = False,
 ) -> None:
-    """Train a model by one of its recipes, and report its metric on the test set."""
-    from gencourse import catalog, recipes
+    """Train a model by one of its recipes, or on your own pictures, and report its metric on the test set."""
+    if (recipe is None) == (data is None):
+        raise typer.BadParameter("say --recipe NAME, or --data and a folder of your pictures.", param_hint="--recipe")
+    if data is None and (size is not None or grey):
+        raise typer.BadParameter("--size and --grey are for your own pictures, with --data.", param_hint="--size")
+    entry = _entry(name)
+    folder = out or Path("runs") / f"{name}-{recipe or (data and data.resolve().stem)}"
+    chosen = _recipe(entry, recipe) if recipe else None
+    _folder_for_output(folder)
+    if not resume and (folder / "checkpoint.pt").exists():
+        raise FileExistsError(f"{folder} already holds a run; --resume continues it, and --out names another folder.")
+    from gencourse import runs
 
-    entry = catalog.entry(name)
-    chosen = entry.recipe(recipe)
-    folder = out or Path("runs") / f"{name}-{recipe}"
+    if chosen is None:
+        from gencourse.data import Pictures
+
+        pictures = Pictures(str(data), size, grey)
+        typer.echo(repr(pictures()))
+        chosen = runs.own_recipe(entry, pictures, steps=steps)
     overrides: dict[str, Any] = {"seed": seed, "device": device, "devices": devices}
     overrides |= {name: value for name, value in {"steps": steps, "precision": precision}.items() if value is not None}
-    model, history = recipes.train(entry, chosen, folder, resume=resume, progress=not quiet, **overrides)
+    progress = not quiet and sys.stderr is not None
+    model, history = runs.train(entry, chosen, folder, resume=resume, progress=progress, **overrides)
+    if history.interrupted:
+        typer.echo(f"gencourse: stopped; {folder} has what was learned, and the same command with --resume goes on.", err=True)
+        raise SystemExit(INTERRUPTED)
     typer.echo(f"{history.steps} steps in {history.seconds:.1f} s on {history.device}; the run is in {folder}")
-    _report(recipes.evaluate(model, chosen), folder)
+    if chosen.metric is None:
+        typer.echo(f"no metric: {entry.title} has no likelihood, and the images no labels; look at samples.")
+    else:
+        _report(runs.evaluate(model, chosen), folder)
 
 
 @app.command()
 def evaluate(
     folder: Annotated[Path, typer.Argument(help="A folder that `gencourse train` made.")],
-    samples: Annotated[int | None, typer.Option(min=1, help="Draws for each example, where the metric is estimated.")] = None,
+    samples: Annotated[
+        int | None, typer.Option(min=1, max=10**6, help="Draws for each example, where the metric is estimated.")
+    ] = None,
 ) -> None:
-    """Report a trained model's metric on its recipe's test set."""
-    from gencourse import recipes
+    """Report a trained model's metric on its test set."""
+    from gencourse import runs
 
-    model, _, recipe = recipes.load_run(folder)
-    _report(recipes.evaluate(_on_best_device(model), recipe, samples=samples), folder)
+    model, _, recipe = runs.load_run(folder)
+    _report(runs.evaluate(_on_best_device(model), recipe, samples=samples), folder)
 
 
 @app.command()
 def sample(
     folder: Annotated[Path, typer.Argument(help="A folder that `gencourse train` made.")],
-    out: Annotated[Path, typer.Option(help="The picture to write, .png.")],
-    n: Annotated[int, typer.Option("--n", min=1, help="How many samples.")] = 64,
-    seed: Annotated[int, typer.Option(help="Of the samples.")] = 0,
+    out: Annotated[Path, typer.Option(help="What to write: a picture .png, numbers .npy, or points .csv.")],
+    n: Annotated[int, typer.Option("--n", min=1, max=100_000, help="How many samples.")] = 64,
+    seed: Annotated[int, typer.Option(min=0, max=_SEED, help="Of the samples.")] = 0,
 ) -> None:
-    """Draw samples from a trained model and write them as one picture."""
+    """Draw samples from a trained model and write them: images as one picture, points as a scatter, either as numbers."""
+    _file_for_output(out, (".png", ".npy", ".csv"))
     import torch
 
-    from gencourse import checkpoint, recipes, viz
+    from gencourse import checkpoint, runs
 
-    model, _, _ = recipes.load_run(folder)
+    model, entry, _ = runs.load_run(folder)
+    points = len(model.space.shape) == 1
+    if out.suffix.lower() == ".csv" and not points:
+        raise ValueError(f"the samples of {entry.title} are images of {model.space}; write them as .png or .npy.")
+    if out.suffix.lower() == ".png" and points and model.space.shape != (2,):
+        raise ValueError(f"the samples of {entry.title} are points of {model.space}, not of a plane; write them as .csv or .npy.")
     model = _on_best_device(model)
-    images = model.sample(n, generator=torch.Generator(device=model.device).manual_seed(seed))
-    checkpoint.write_atomically(out, viz.png_grid(images.cpu(), model.space))
+    x = model.sample(n, generator=torch.Generator(device=model.device).manual_seed(seed)).cpu()
+    checkpoint.write_atomically(out, _encoded(x, model.space, out.suffix.lower()))
     typer.echo(f"{n} samples in {out}")
 
 
@@ -132,8 +196,13 @@ def submit_exercise(
     out: Annotated[Path, typer.Option(help="Folder for the file to hand in.")] = Path("."),
 ) -> None:
     """For students: see that your notebook runs and what it answers, and write the one file to hand in."""
+    from gencourse.grading import questions
     from gencourse.grading.submit import submit
 
+    questions.of_exercise(number.zfill(2))
+    if notebook is not None and not notebook.is_file():
+        raise FileNotFoundError(f"there is no notebook {notebook}.")
+    _folder_for_output(out)
     typer.echo("Running your notebook, as grading will ...")
     for line in submit(number, notebook, name, out):
         typer.echo(line)
@@ -146,9 +215,9 @@ def grade_class(
     out: Annotated[Path, typer.Option(help="Folder for marks and feedback; a second run continues and renews what is there.")],
     jobs: Annotated[int | None, typer.Option(min=1, max=64, help="Hand-ins graded at once; default one a processor.")] = None,
     timeout: Annotated[
-        float, typer.Option(min=1, help="Seconds for the code of one hand-in; a sixth of it for one cell or call.")
+        float, typer.Option(min=1, max=86_400, help="Seconds for the code of one hand-in; a sixth of it for one cell or call.")
     ] = 60,
-    memory: Annotated[float, typer.Option(min=1, help="GB for one hand-in.")] = 2,
+    memory: Annotated[float, typer.Option(min=1, max=4096, help="GB for one hand-in.")] = 2,
     secret_file: Annotated[Path | None, typer.Option(help="Draws the inputs; default OUT/secret, made if missing.")] = None,
     unsafe_no_sandbox: Annotated[
         bool, typer.Option("--unsafe-no-sandbox", help="Run students' code with your rights. Every row says so.")
@@ -161,6 +230,10 @@ def grade_class(
     from gencourse.grading.conversation import Limits
     from gencourse.grading.grade import grade, read_secret
 
+    if math.isnan(timeout) or math.isnan(memory):
+        raise ValueError("--timeout and --memory must be numbers.")
+    questions.of_exercise(exercise.zfill(2))
+    _folder_for_output(out)
     try:
         records = grade(
             folder,
@@ -174,7 +247,7 @@ def grade_class(
         )
     except KeyboardInterrupt:
         typer.echo("gencourse: stopped. What is graded is kept; the same command again goes on from there.", err=True)
-        raise SystemExit(130) from None
+        raise SystemExit(INTERRUPTED) from None
     report.write(records, questions.of_exercise(exercise.zfill(2)), out)
     for line in report.summary(records, out):
         typer.echo(line)
@@ -183,7 +256,7 @@ def grade_class(
 @app.command("selftest")
 def selftest_exercise(
     number: Annotated[str, typer.Argument(help="An exercise: 09.")],
-    seeds: Annotated[int, typer.Option(min=1, help="How many draws of the inputs.")] = 20,
+    seeds: Annotated[int, typer.Option(min=1, max=10**6, help="How many draws of the inputs.")] = 20,
     sandbox: Annotated[bool, typer.Option("--sandbox", help="Ask the solution's functions through the worker too.")] = False,
 ) -> None:
     """For authors: the reference has full marks, mistakes and trivial answers lose theirs, on every draw."""
@@ -203,21 +276,31 @@ def gradescope_zip(
     secret_file: Annotated[Path | None, typer.Option(help="Draws the inputs; default a new one, in the archive.")] = None,
 ) -> None:
     """For instructors: the archive that makes Gradescope grade an exercise."""
+    from gencourse.grading import questions
     from gencourse.grading.grade import read_secret
     from gencourse.grading.gradescope import archive
 
+    target = out or Path(f"autograder-{number.zfill(2)}.zip")
+    questions.of_exercise(number.zfill(2))
+    _file_for_output(target)
     secret = None if secret_file is None else read_secret(secret_file)
-    typer.echo(str(archive(number.zfill(2), out or Path(f"autograder-{number.zfill(2)}.zip"), secret)))
+    typer.echo(str(archive(number.zfill(2), target, secret)))
 
 
-def _report(result: dict, folder: Path) -> None:
-    from gencourse import checkpoint, recipes
+def _report(result: dict[str, Any], folder: Path) -> None:
+    """Print a metric, and keep it beside the run if that can be written."""
+    from gencourse import checkpoint
+    from gencourse.metrics.table import METRICS
 
-    metric = recipes.METRICS[result["metric"]]
+    metric = METRICS[result["metric"]]
     mean, error = f"{result['mean']:.{metric.decimals}f}", f"{result['standard_error']:.{metric.decimals}f}"
     verdict = "" if result["band"] is None else f"; band {result['band']}: {'reached' if result['in_band'] else 'MISSED'}"
     typer.echo(f"test {result['metric']} {mean} ± {error}{metric.unit and ' '}{metric.unit}{verdict}")
-    checkpoint.write_json(folder / "metrics.json", json.loads(json.dumps(result)))
+    kept = {key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in result.items()}
+    try:
+        checkpoint.write_json(folder / "metrics.json", kept)
+    except OSError as error:
+        typer.echo(f"gencourse: {folder / 'metrics.json'} cannot be written ({error.strerror}).", err=True)
 
 
 def _on_best_device(model):  # type: ignore[no-untyped-def]
@@ -226,14 +309,110 @@ def _on_best_device(model):  # type: ignore[no-untyped-def]
     return model.to("cuda" if torch.cuda.is_available() else "cpu")
 
 
+def _encoded(x: Any, space: "Space", ending: str) -> bytes:
+    """Samples as the bytes of a file: `.npy` in the samples' own shape, `.csv` a row each, `.png` a grid or a scatter."""
+    import io
+
+    import numpy as np
+
+    if ending == ".png":
+        from gencourse import viz
+
+        return viz.points(x)._repr_png_() if len(space.shape) == 1 else viz.png_grid(x, space)
+    numbers = x.numpy()
+    if space.levels is not None and space.levels <= 256:
+        numbers = numbers.astype(np.uint8)
+    buffer = io.BytesIO()
+    if ending == ".npy":
+        np.save(buffer, numbers)
+    else:
+        header = ",".join(f"x{i + 1}" for i in range(numbers.shape[1]))
+        np.savetxt(buffer, numbers, fmt="%.9g", delimiter=",", header=header, comments="")
+    return buffer.getvalue()
+
+
+def _entry(name: str) -> "Entry":
+    """The catalogue's entry; a name in capitals is recognised, and suggested."""
+    from gencourse import catalog
+
+    _same_but_for_case("model", name, [entry.name for entry in catalog.MODELS])
+    return catalog.entry(name)
+
+
+def _recipe(entry: "Entry", name: str) -> "Recipe":
+    _same_but_for_case(f"recipe of {entry.name}", name, [recipe.name for recipe in entry.recipes])
+    return entry.recipe(name)
+
+
+def _same_but_for_case(what: str, name: str, known: list[str]) -> None:
+    plain = name.strip().lower().replace("-", "_")
+    if name not in known and plain in known:
+        raise ValueError(f"unknown {what}: {name!r}; did you mean {plain!r}?")
+
+
+def _file_for_output(path: Path, endings: tuple[str, ...] = ()) -> None:
+    """Raise one sentence if `path` cannot be written, or is no file."""
+    if path.is_dir():
+        raise IsADirectoryError(f"{path} is a folder; name a file in it.")
+    if path.exists() and not path.is_file():
+        raise ValueError(f"{path} is no regular file, but a device or the like; name another.")
+    if endings and path.suffix.lower() not in endings:
+        raise ValueError(f"{path}: the name must end in {', '.join(endings[:-1])} or {endings[-1]}.")
+    _folder_for_output(path.parent)
+    if len(os.fsencode(path.name)) > 200:
+        raise ValueError(f"the name {path.name[:20]}... is too long for a file.")
+
+
+def _folder_for_output(folder: Path) -> None:
+    """Raise one sentence if nothing can be written to `folder`, which need not exist. Nothing is left behind."""
+    if any(len(os.fsencode(part)) > 200 for part in folder.parts):
+        raise ValueError(f"the name {str(folder)[:20]}... is too long for a folder.")
+    place = next((place for place in (folder, *folder.parents) if os.path.lexists(place)), Path())
+    if not place.is_dir():
+        raise NotADirectoryError(f"{folder} must be a folder, but {place} is none.")
+    try:
+        with tempfile.TemporaryFile(dir=place) as file:
+            file.write(bytes(4096))
+            file.flush()
+    except OSError as error:
+        raise OSError(f"nothing can be written to {folder} ({error.strerror}).") from None
+
+
+_NO_MEMORY = ("DefaultCPUAllocator", "out of memory", "allocate memory", "Storage size calculation overflowed", "overflow when")
+
+
+def _sentence(error: BaseException) -> str | None:
+    """What an error says to a user; None if it is a fault of the program."""
+    if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and any(text in str(error) for text in _NO_MEMORY)):
+        return "there is not enough memory for this; ask for less (fewer samples, smaller images, fewer jobs)."
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.strerror}: {error.filename}" if error.filename else f"{error.strerror}."
+    if isinstance(error, OverflowError):
+        return f"a number is too large ({error})."
+    if isinstance(error, ValueError | TypeError | FloatingPointError | OSError):
+        return str(error)
+    return None
+
+
+def _say_warning(message: Warning | str, *_: Any, **__: Any) -> None:
+    typer.echo(f"gencourse: {' '.join(str(message).split())}", err=True)
+
+
 def main() -> None:
     """Run the command; what the user did wrong is one sentence, not a traceback."""
-    try:
-        app()
-    except (ValueError, TypeError, FileNotFoundError, FileExistsError, FloatingPointError, OSError) as error:
-        text = f"{error.strerror}: {error.filename}" if isinstance(error, OSError) and error.strerror else str(error)
-        typer.echo(f"gencourse: {text}", err=True)
-        raise SystemExit(1) from None
+    for stream in (sys.stdout, sys.stderr):  # a terminal that lacks a sign shows another
+        with contextlib.suppress(AttributeError, ValueError):
+            stream.reconfigure(errors="replace")  # type: ignore[union-attr]
+    with warnings.catch_warnings():
+        warnings.showwarning = _say_warning
+        try:
+            app(prog_name="gencourse")
+        except Exception as error:
+            text = _sentence(error)
+            if text is None:
+                raise
+            typer.echo(f"gencourse: {text}", err=True)
+            raise SystemExit(1) from None
 
 
 if __name__ == "__main__":

@@ -1,7 +1,12 @@
+import errno
 import io
+import json
+import os
 import re
+import signal
 import subprocess
 import sys
+import warnings
 
 import numpy as np
 import pytest
@@ -36,8 +41,9 @@ def test_help_mentions_every_command(gencourse):
         assert "Usage: gencourse " + " ".join(command) in out
 
 
-def test_the_installed_command_answers():
-    done = subprocess.run([sys.executable, "-m", "gencourse.cli", "models"], capture_output=True, text=True)
+@pytest.mark.parametrize("module", ["gencourse", "gencourse.cli"])
+def test_the_installed_command_answers(module):
+    done = subprocess.run([sys.executable, "-m", module, "models"], capture_output=True, text=True)
     assert done.returncode == 0
     assert done.stderr == ""
     assert done.stdout.startswith("generative models\n  explicit density\n    tractable density\n")
@@ -87,7 +93,7 @@ def test_train_sample_evaluate(gencourse, tmp_path):
 
     status, out, err = gencourse(*train, "--quiet")
     assert (status, out) == (1, "")
-    assert re.fullmatch(r"gencourse: [^\n]*already holds a run; pass resume=True[^\n]*\n", err)
+    assert re.fullmatch(r"gencourse: [^\n]*already holds a run; --resume continues it[^\n]*\n", err)
 
 
 def test_data_list_says_what_is_here(gencourse):
@@ -133,3 +139,123 @@ def test_a_missing_option_is_the_command_line_s_usual_answer(gencourse):
     assert status == 2
     assert "--recipe" in err
     assert "Traceback" not in err
+
+
+@pytest.fixture(scope="module")
+def own(tmp_path_factory):
+    """A folder of small pictures, half of them bright."""
+    folder = tmp_path_factory.mktemp("own") / "my_images"
+    folder.mkdir()
+    for i in range(40):
+        pixels = np.random.default_rng(i).integers(0, 60, (9, 7)) + 180 * (i % 2)
+        Image.fromarray(pixels.astype(np.uint8)).save(folder / f"{i:02}.png")
+    return folder
+
+
+def test_own_pictures_are_trained_on_sampled_evaluated_and_resumed(gencourse, own, tmp_path, monkeypatch):
+    train = ["train", "pixelcnn", "--data", own, "--size", 6, "--out", tmp_path / "run", "--device", "cpu", "--quiet"]
+    monkeypatch.chdir(tmp_path)
+    status, out, err = gencourse(*train, "--steps", 4)
+    assert status == 0, err
+    assert out.startswith("Dataset('my_images', Space((1, 6, 6), levels=256), train=32, valid=4, test=4)\n4 steps in ")
+    found = re.search(r"^test bits_per_dim ([\d.]+) ± [\d.]+ bits/dim$", out, re.MULTILINE)
+    record = json.loads((tmp_path / "run" / "run.json").read_text())["data"]
+    assert re.fullmatch("[0-9a-f]{16}", record.pop("fingerprint"))
+    assert record == {"images": str(own), "size": 6, "grey": False, "seed": 0}
+
+    monkeypatch.chdir("/")  # the record says where the pictures are, wherever one calls from
+    status, out, err = gencourse("evaluate", tmp_path / "run")
+    assert (status, out) == (0, f"{found[0]}\n"), err
+    status, _, err = gencourse("sample", tmp_path / "run", "--n", 5, "--out", tmp_path / "five.npy")
+    assert status == 0, err
+    x = np.load(tmp_path / "five.npy")
+    assert (x.shape, x.dtype) == ((5, 1, 6, 6), np.uint8)
+    status, _, err = gencourse(*train, "--steps", 4, "--resume")
+    assert status == 0, err
+
+    (own / "00.png").rename(own.parent / "00.png")
+    try:
+        for call in (["evaluate", tmp_path / "run"], [*train, "--steps", 4, "--resume"]):
+            status, _, err = gencourse(*call)
+            assert status == 1
+            assert re.fullmatch(r"gencourse: [^\n]+\n", err)
+            assert "not those that the run was trained on" in err or "cannot resume" in err
+    finally:
+        (own.parent / "00.png").rename(own / "00.png")
+
+
+def test_a_model_without_a_likelihood_has_no_metric_on_own_pictures(gencourse, own, tmp_path):
+    folder = tmp_path / "run"
+    status, out, err = gencourse("train", "gan", "--data", own, "--size", 6, "--steps", 2, "--out", folder, "--quiet")
+    assert status == 0, err
+    assert "no metric" in out
+    assert gencourse("sample", folder, "--n", 3, "--out", tmp_path / "three.png")[0] == 0
+    status, _, err = gencourse("evaluate", folder)
+    assert status == 1
+    assert "no likelihood" in err
+
+
+def test_samples_in_the_plane_are_a_scatter_or_numbers(gencourse, tmp_path):
+    folder = tmp_path / "run"
+    assert gencourse("train", "gan", "--recipe", "ring", "--steps", 2, "--out", folder, "--device", "cpu", "--quiet")[0] == 0
+    for ending in ("png", "npy", "csv"):
+        status, _, err = gencourse("sample", folder, "--n", 7, "--out", tmp_path / f"seven.{ending}")
+        assert status == 0, err
+    assert Image.open(tmp_path / "seven.png").size > (100, 100)
+    table = np.loadtxt(tmp_path / "seven.csv", delimiter=",", skiprows=1)
+    assert (tmp_path / "seven.csv").read_text().startswith("x1,x2\n")
+    np.testing.assert_allclose(table, np.load(tmp_path / "seven.npy"), rtol=1e-6)
+    assert table.shape == (7, 2)
+
+
+def test_ctrl_c_in_training_is_status_130_and_no_verdict(gencourse, tmp_path, monkeypatch):
+    """A real signal, sent in the fifth step."""
+    from gencourse.variational.vae import VAE
+
+    def encode(self, x):
+        encode.calls += 1
+        if encode.calls == 5:
+            os.kill(os.getpid(), signal.SIGINT)
+        return whole(self, x)
+
+    whole, encode.calls = VAE.encode, 0
+    monkeypatch.setattr(VAE, "encode", encode)
+    train = ["train", "vae", "--recipe", "binary_digits", "--out", tmp_path / "run", "--device", "cpu", "--quiet"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        status, out, err = gencourse(*train)
+    assert (status, out) == (130, "")
+    assert "MISSED" not in err
+    assert all(line.startswith("gencourse: ") for line in err.splitlines())  # a warning too, without file and line
+    assert re.search(r"interrupted after step \d+ of 4000", err)
+    assert "with --resume goes on" in err
+    assert gencourse("sample", tmp_path / "run", "--out", tmp_path / "a.png")[0] == 0
+
+
+def test_a_second_ctrl_c_is_a_sentence_too(gencourse, monkeypatch):
+    def stop(name):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("gencourse.data.load", stop)
+    assert gencourse("data", "get", "digits") == (130, "", "gencourse: stopped.\n")
+
+
+def test_a_run_whose_metric_cannot_be_kept_is_evaluated_all_the_same(gencourse, tmp_path, monkeypatch):
+    folder = tmp_path / "run"
+    gencourse("train", "vae", "--recipe", "binary_digits", "--steps", 2, "--out", folder, "--device", "cpu", "--quiet")
+
+    def full(path, content):
+        raise OSError(errno.ENOSPC, "no room on the disk", str(path))
+
+    monkeypatch.setattr("gencourse.checkpoint.write_json", full)
+    status, out, err = gencourse("evaluate", folder, "--samples", 2)
+    assert status == 0
+    assert out.startswith("test nll ")
+    assert re.fullmatch(r"gencourse: \S+metrics\.json cannot be written \(no room on the disk\)\.\n", err)
+
+
+def test_a_terminal_without_a_sign_shows_another(tmp_path):
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    command = "from gencourse import cli; cli.typer.echo = print; cli.app = lambda **_: print('\u2713 \u00b1'); cli.main()"
+    done = subprocess.run([sys.executable, "-c", command], capture_output=True, text=True, env=environment)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "? ?\n", "")

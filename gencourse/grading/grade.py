@@ -68,11 +68,13 @@ def grade(
     Raises:
         ValueError: if there is no such exercise, or no sandbox on this machine.
         FileNotFoundError: if there is nothing to grade.
+        ValueError: if `out` is the folder itself, or inside a hand-in.
     """
     every = all_questions.of_exercise(exercise)
     limits = limits or Limits()
     if shut_in and (problem := sandbox.problem()):
         raise ValueError(f"{problem}\nTrusted work can be graded without it: --unsafe-no-sandbox")
+    handins.must_be_apart(folder, out)
     found = handins.find(folder, exercise, leave_out=out)
     secret = secret if secret is not None else _own_secret(out)
     jobs = jobs or os.cpu_count() or 1

@@ -76,6 +76,13 @@ def find(folder: Path, exercise: str, leave_out: Path | None = None) -> list[Han
     return sorted(found, key=lambda one: (one.student, one.file))
 
 
+def must_be_apart(folder: Path, out: Path) -> None:
+    """Raise a `ValueError` if what is written to `out` would be taken for hand-ins of `folder`."""
+    handed_in, written = folder.resolve(), out.resolve()
+    if written == handed_in or handed_in in written.parents[1:]:
+        raise ValueError(f"marks in {out} would be taken for hand-ins of {folder}; name a folder beside it, such as --out marks.")
+
+
 def file_name(student: str) -> str:
     """A name for a file about this student: letters, digits and a few signs; a hash where that changes anything."""
     plain = re.sub(r"[^\w.@+-]", "_", student, flags=re.ASCII).lstrip(".-")[:80]
