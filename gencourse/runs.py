@@ -127,8 +127,10 @@ def load_run(folder: str | Path) -> tuple[GenerativeModel, Entry, Recipe]:
         shape = tuple(run["space"]["shape"])
         if not all(isinstance(size, int) for size in shape) or math.prod(shape) > _LARGEST:
             raise TypeError(f"shape {list(shape)}")
-        space = Space(shape, run["space"]["levels"])
-        entry = catalog.entry(run["model"])
+        try:
+            space, entry = Space(shape, run["space"]["levels"]), catalog.entry(run["model"])
+        except ValueError as error:
+            raise ValueError(f"{path} is damaged ({error}).") from None
         recipe = _recorded(entry, run, path)
     except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(f"{path} is damaged ({type(error).__name__}: {error}).") from None
