@@ -612,12 +612,20 @@ BALANCE = Question(
 
 
 def _mixed(rng: np.random.Generator, B: int, h: int, w: int, H: int) -> dict:
-    """Mixing numbers, and a critic whose slope at the mixtures is 1 on average: above it at some, below at others."""
-    images = _images(rng, B, h, w, H)
-    t = rng.uniform(0.05, 0.4, B)
-    y = t[:, None] * images["real"].reshape(B, -1) + (1 - t[:, None]) * images["fake"].reshape(B, -1)
-    slope = ((1 - np.tanh(y @ images["W"].T) ** 2) * images["v"]) @ images["W"]
-    v = images["v"] / np.linalg.norm(slope, axis=1).mean()
+    """Mixing numbers, and a critic whose slope is well above 1 at some mixtures, and well below at others.
+
+    The images are of unlike contrast, so that the critic's units are saturated by some and not by others.
+    """
+    slopes = np.ones(B)
+    while slopes.max() < 3 * slopes.min():
+        images = _images(rng, B, h, w, H)
+        contrast = rng.permutation(np.geomspace(0.3, 3, B))[:, None, None]
+        images |= {"real": contrast * images["real"], "fake": contrast * images["fake"]}
+        t = rng.uniform(0.05, 0.4, B)
+        y = t[:, None] * images["real"].reshape(B, -1) + (1 - t[:, None]) * images["fake"].reshape(B, -1)
+        slope = ((1 - np.tanh(y @ images["W"].T) ** 2) * images["v"]) @ images["W"]
+        slopes = np.linalg.norm(slope, axis=1)
+    v = images["v"] / slopes.max() * rng.uniform(1.6, 2.0)
     return {"real": images["real"], "fake": images["fake"], "t": t, "W": images["W"], "v": v}
 
 
