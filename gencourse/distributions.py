@@ -1,9 +1,51 @@
-"""Distributions over grey levels that `torch.distributions` lacks."""
+"""Distributions over grey levels that `torch.distributions` lacks, and how to draw from any with a generator."""
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.distributions import Distribution, constraints
+from torch.distributions import Bernoulli, Categorical, Distribution, Independent, Normal, constraints
+
+
+def sample(distribution: Distribution, n: int | None = None, *, generator: torch.Generator | None = None) -> Tensor:
+    """Draw from a distribution with a generator, which `torch.distributions` cannot: integers where it is over integers.
+
+    Args:
+        distribution: Bernoulli, categorical, Gaussian or (a mixture of) discretised logistic, its event dimensions
+            reinterpreted (`Independent`) or not.
+        n: how many draws: `(n, *batch, *event)`; None draws one, `(*batch, *event)`.
+
+    Raises:
+        FloatingPointError: if its parameters are NaN, which would be drawn from in silence.
+        TypeError: if it is of another kind.
+    """
+    while isinstance(distribution, Independent):
+        distribution = distribution.base_dist
+    before = () if n is None else (n,)
+    if isinstance(distribution, Bernoulli):
+        logits = _finite(distribution.logits)
+        u = torch.rand((*before, *logits.shape), generator=generator, device=logits.device, dtype=logits.dtype)
+        return (u < torch.sigmoid(logits)).long()
+    if isinstance(distribution, Categorical):
+        cumulative = _finite(distribution.logits).double().exp().cumsum(-1)  # (..., levels)
+        shape = (*before, *distribution.logits.shape[:-1], 1)
+        u = torch.rand(shape, generator=generator, device=cumulative.device, dtype=cumulative.dtype)
+        return (u * cumulative[..., -1:] >= cumulative[..., :-1]).sum(-1)
+    if isinstance(distribution, DiscretizedLogistic | DiscretizedLogisticMixture):
+        _finite(distribution.loc)
+        return distribution.sample(before, generator=generator)
+    if isinstance(distribution, Normal):
+        loc = _finite(distribution.loc)
+        eps = torch.randn((*before, *loc.shape), generator=generator, device=loc.device, dtype=loc.dtype)
+        return loc + distribution.scale * eps
+    raise TypeError(f"sample does not know how to draw from a {type(distribution).__name__} with a generator.")
+
+
+def _finite(parameters: Tensor) -> Tensor:
+    if bool(parameters.isnan().any()):
+        raise FloatingPointError(
+            "there is nothing to draw: the distribution's parameters are NaN, as the model's weights may be."
+        )
+    return parameters
 
 
 class DiscretizedLogistic(Distribution):
@@ -46,7 +88,12 @@ class DiscretizedLogistic(Distribution):
             log(sigmoid(b) - sigmoid(a)) = log sigmoid(b) + log sigmoid(-a) + log(1 - exp(a - b)),
 
         where nothing cancels; the end levels keep only one of the first two terms.
+
+        Raises:
+            ValueError: if arguments are validated (as by default) and a value is no level.
         """
+        if self._validate_args:
+            self._validate_sample(value)
         value = value.to(self.loc.dtype)
         inverse_scale = torch.exp(-self.log_scale)
         # Neighbours share an edge, so compute it from the same numbers: then rounding takes from one what it gives the other.
@@ -66,6 +113,11 @@ class DiscretizedLogistic(Distribution):
         u = u.clamp(torch.finfo(u.dtype).tiny, 1 - torch.finfo(u.dtype).eps)
         point = self.loc + torch.exp(self.log_scale) * (torch.log(u) - torch.log1p(-u))
         return (point * (self.levels - 1)).round().clamp(0, self.levels - 1).long()
+
+    def expand(self, batch_shape: tuple[int, ...], _instance: None = None) -> "DiscretizedLogistic":  # type: ignore[override]
+        """The same distribution with a larger batch."""
+        shape = torch.Size(batch_shape)
+        return DiscretizedLogistic(self.loc.expand(shape), self.log_scale.expand(shape), self.levels, validate_args=False)
 
 
 class DiscretizedLogisticMixture(Distribution):
@@ -97,8 +149,32 @@ class DiscretizedLogisticMixture(Distribution):
         return (self.logits.exp() * self.components.mean).sum(-1)
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """Log-mass of each grey level in nats: the components' log-masses are added as probabilities, without leaving logs."""
+        """Log-mass of each grey level in nats: the components' log-masses are added as probabilities, without leaving logs.
+
+        Raises:
+            ValueError: if arguments are validated (as by default) and a value is no level.
+        """
+        if self._validate_args:
+            self._validate_sample(value)
         return torch.logsumexp(self.logits + self.components.log_prob(value.unsqueeze(-1)), dim=-1)
+
+    def sample(  # type: ignore[override]
+        self, sample_shape: tuple[int, ...] = (), generator: torch.Generator | None = None
+    ) -> Tensor:
+        """Draw grey levels, int64: first the component, then from it."""
+        shape = self._extended_shape(torch.Size(sample_shape))
+        weights = self.logits.exp().expand(*shape, -1).flatten(0, -2)  # (N, K)
+        which = torch.multinomial(weights, 1, generator=generator).view(*shape, 1)
+        loc, log_scale = (p.expand(*shape, -1).gather(-1, which).squeeze(-1) for p in (self.loc, self.log_scale))
+        return DiscretizedLogistic(loc, log_scale, self.levels, validate_args=False).sample(generator=generator)
+
+    def expand(  # type: ignore[override]
+        self, batch_shape: tuple[int, ...], _instance: None = None
+    ) -> "DiscretizedLogisticMixture":
+        """The same distribution with a larger batch."""
+        shape = (*batch_shape, self.logits.shape[-1])
+        logits, loc, log_scale = (p.expand(shape) for p in (self.logits, self.loc, self.log_scale))
+        return DiscretizedLogisticMixture(logits, loc, log_scale, self.levels, validate_args=False)
 
     def log_masses(self, i: int) -> Tensor:
         """Log-masses of every level of pixel `i`, a flat index into the batch shape after its first dimension: `(B, levels)`."""

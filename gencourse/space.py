@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from gencourse.arguments import integer
+
 
 @dataclass(frozen=True)
 class Space:
@@ -29,12 +31,14 @@ class Space:
     levels: int | None = None
 
     def __post_init__(self) -> None:
-        if isinstance(self.shape, Iterable):
-            object.__setattr__(self, "shape", tuple(self.shape))  # a list is welcome too
-        if not isinstance(self.shape, tuple) or not self.shape or any(not isinstance(n, int) or n < 1 for n in self.shape):
+        shape = tuple(map(integer, self.shape)) if isinstance(self.shape, Iterable) else ()  # a list is welcome too
+        if not shape or any(n is None or n < 1 for n in shape):
             raise ValueError(f"Space: shape must be a tuple of positive integers such as (1, 28, 28), not {self.shape}.")
-        if self.levels is not None and (not isinstance(self.levels, int) or self.levels < 2):
+        levels = integer(self.levels)
+        if self.levels is not None and (levels is None or levels < 2):
             raise ValueError(f"Space: levels must be an integer of 2 or more, or None for real values, not {self.levels}.")
+        object.__setattr__(self, "shape", shape)
+        object.__setattr__(self, "levels", levels)
 
     @property
     def dim(self) -> int:
@@ -46,8 +50,12 @@ class Space:
         """True for images of integers."""
         return self.levels is not None
 
-    def validate(self, x: Tensor) -> Tensor:
+    def validate(self, x: Tensor, *, values: bool = True) -> Tensor:
         """Return `x` unchanged if it is a batch of this space, `(B, *shape)`.
+
+        Args:
+            values: False looks at the kind and the shape alone. Looking at the values makes a GPU wait, so models leave it
+                to `fit`, `nll` and whoever is in doubt.
 
         Raises:
             TypeError: if the numbers are of the wrong kind (floats where integers belong, or the reverse).
@@ -60,7 +68,7 @@ class Space:
         if self.levels is None:
             if not x.is_floating_point():
                 raise TypeError(f"{self} expects real values, but the tensor is {x.dtype}; convert it with x.float().")
-            if not bool(torch.isfinite(x).all()):
+            if values and not bool(torch.isfinite(x).all()):
                 raise ValueError(f"{self}: the data contain NaN or infinite values.")
             return x
         if x.is_floating_point() or x.is_complex():
@@ -68,7 +76,7 @@ class Space:
                 f"{self} expects integers 0..{self.levels - 1}, but the tensor is {x.dtype}; "
                 "for pixels scaled to [0, 1], space.from_unit(x) gives them back."
             )
-        if x.numel() and not 0 <= int(x.min()) <= int(x.max()) < self.levels:
+        if values and x.numel() and not 0 <= int(x.min()) <= int(x.max()) < self.levels:
             raise ValueError(
                 f"{self} expects integers 0..{self.levels - 1}, but the tensor has values {int(x.min())}..{int(x.max())}."
             )
@@ -77,6 +85,19 @@ class Space:
     def to_unit(self, x: Tensor) -> Tensor:
         """Map grey levels linearly to [0, 1], in torch's default float type: `x / (levels - 1)`."""
         return x.to(torch.get_default_dtype()) / (self._levels("to_unit") - 1)
+
+    def to_signed(self, x: Tensor, dtype: torch.dtype | None = None) -> Tensor:
+        """What networks are given: grey levels scaled linearly to [-1, 1], points as they are; the shape of `x`.
+
+        Args:
+            dtype: of the result; None takes torch's default float type.
+        """
+        y = x.to(dtype or torch.get_default_dtype())
+        return y if self.levels is None else y * (2 / (self.levels - 1)) - 1
+
+    def from_signed(self, y: Tensor) -> Tensor:
+        """The nearest examples to what a network gives; the inverse of `to_signed`. NaN among grey levels is a `ValueError`."""
+        return y if self.levels is None else self.from_unit((y + 1) / 2)
 
     def from_unit(self, u: Tensor) -> Tensor:
         """Map [0, 1] to the nearest grey level (int64); the exact inverse of `to_unit` on integers.

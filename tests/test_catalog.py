@@ -1,16 +1,21 @@
 """The contract of every model in the table; a new model is a row, and these tests are its first readers."""
 
 import inspect
+import io
+import pickle
 import re
 
+import numpy as np
 import pytest
 import torch
+from torch.overrides import TorchFunctionMode
 
 from gencourse import catalog
 from gencourse.checks import assert_every_parameter_learns, every_example
 from gencourse.kinds import Approximate, GenerativeModel, Implicit, Tractable
 from gencourse.recipes import METRICS
 from gencourse.space import Space
+from gencourse.train import fit
 
 KINDS = {("explicit", "tractable"): Tractable, ("explicit", "approximate"): Approximate, ("implicit",): Implicit}
 
@@ -142,6 +147,100 @@ def test_weights_survive_a_round_trip(entry):
     other.load_state_dict(model.state_dict())
     a, b = (m.sample(4, generator=torch.Generator().manual_seed(3)) for m in (model, other))
     assert torch.equal(a, b)
+
+
+class CpuGenerators(TorchFunctionMode):
+    """What a GPU as torch's default device does: it refuses the generators that a CPU draws with."""
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        if kwargs.get("generator") is not None and torch.device(kwargs.get("device") or "meta").type != "cpu":
+            raise RuntimeError("Expected a 'cuda' device type for generator but found 'cpu'")
+        return func(*args, **kwargs)
+
+
+def numpys(value):
+    """The same arguments as they come out of a NumPy array."""
+    if isinstance(value, tuple):
+        return tuple(map(numpys, value))
+    return np.int64(value) if type(value) is int else value
+
+
+def play(model, **settings):
+    x = batch(model.space, 8)
+    return fit(model, x, **{"steps": 2, "batch_size": 8, "lr": 1e-3, "device": "cpu", "progress": False, **settings})
+
+
+@every_model
+@pytest.mark.parametrize("numbers", [lambda value: value, numpys], ids=["Python's integers", "NumPy's"])
+def test_a_model_can_be_sent_to_another_process_and_trained_there(entry, numbers):
+    torch.manual_seed(0)
+    space = Space(numbers(entry.space[0]), numbers(entry.space[1]))
+    model = entry.build(space, **{name: numbers(value) for name, value in entry.options})
+    with torch.inference_mode():
+        model.sample(2)
+        if isinstance(model, Tractable):
+            model.log_prob(batch(model.space))
+    sent = pickle.loads(pickle.dumps(model))
+    file = io.BytesIO()
+    torch.save(model, file)
+    for other in (model, sent, torch.load(io.BytesIO(file.getvalue()), weights_only=False)):
+        torch.manual_seed(1)
+        play(other)
+        a, b = (m.sample(4, generator=torch.Generator().manual_seed(3)) for m in (model, other))
+        assert torch.equal(a, b), "trained alike, they draw alike"
+
+
+@every_model
+def test_a_model_does_not_follow_torch_s_defaults_once_it_is_made(entry):
+    """Made under one default type and used under another; with weights somewhere else than where numbers are drawn."""
+    torch.set_default_dtype(torch.float64)
+    try:
+        model = built(entry)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert {p.dtype for p in model.parameters()} == {torch.float64}
+    if model.space.is_discrete:
+        play(model)
+        model.space.validate(model.sample(3))
+    with torch.device("meta"), CpuGenerators():
+        elsewhere = built(entry)
+    assert {value.device.type for value in (*elsewhere.parameters(), *elsewhere.buffers())} == {"meta"}
+
+
+@every_model
+def test_weights_that_are_nan_are_not_drawn_from(entry):
+    """A picture without a word would be taken for the model's own."""
+    model = built(entry)
+    if not model.space.is_discrete:
+        assert not torch.isfinite(broken(model).sample(3)).any()  # points show it themselves
+        return
+    with pytest.raises((FloatingPointError, ValueError), match="NaN"):
+        broken(model).sample(3)
+
+
+def broken(model):
+    with torch.no_grad():
+        for p in model.parameters():
+            p.fill_(float("nan"))
+    return model
+
+
+@every_model
+def test_sixteen_bits_leave_the_masses_of_a_pixel_at_one(entry):
+    """Rounded to the eight bits of bfloat16 they would sum to 0.99 or 1.01, and a likelihood is a product of many."""
+    if entry.space[1] is None or "implicit" in entry.branch:
+        return
+    torch.manual_seed(0)
+    model = entry.build(Space(entry.space[0], 17), **dict(entry.options)).eval()
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        for p in model.parameters():
+            p.add_(0.3 * torch.randn_like(p))
+        pixels = model.decode(torch.randn(32, 2)) if "variational" in entry.branch else model.conditionals(batch(model.space))
+        pixels = getattr(pixels, "base_dist", pixels)
+        total = sum(pixels.log_prob(torch.full((32, *model.space.shape), level)).exp() for level in range(17))
+    assert total.dtype == torch.float32
+    assert torch.allclose(total, torch.ones_like(total), rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize(("wrong", "nearest"), [("vea", "vae"), ("VAE", None), ("xyz", None)])

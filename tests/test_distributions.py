@@ -2,8 +2,9 @@ import mpmath
 import pytest
 import torch
 from scipy.stats import chi2
+from torch.distributions import Bernoulli, Categorical, Independent, Normal, Poisson
 
-from gencourse.distributions import DiscretizedLogistic
+from gencourse.distributions import DiscretizedLogistic, DiscretizedLogisticMixture, sample
 
 LEVELS = [2, 3, 17, 256]
 
@@ -111,3 +112,75 @@ def test_sampling_is_reproducible_by_its_generator_and_broadcasts():
     a, b = (d.sample((2,), generator=torch.Generator().manual_seed(5)) for _ in range(2))
     assert a.shape == (2, 4, 3)
     assert torch.equal(a, b)
+
+
+def mixture(*batch, levels=5, K=3):
+    torch.manual_seed(0)
+    logits, loc, log_scale = (torch.randn(*batch, K, dtype=torch.float64) for _ in range(3))
+    return DiscretizedLogisticMixture(logits, loc.sigmoid(), log_scale - 2, levels)
+
+
+KINDS = {
+    "Bernoulli": lambda: Bernoulli(logits=torch.linspace(-2, 2, 6, dtype=torch.float64).view(2, 3)),
+    "categorical": lambda: Categorical(logits=torch.randn(2, 3, 4, generator=torch.Generator().manual_seed(1)).double()),
+    "logistic": lambda: DiscretizedLogistic(torch.linspace(0, 1, 6).double().view(2, 3), torch.tensor(-1.0).double(), 4),
+    "mixture": lambda: mixture(2, 3),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_draws_with_a_generator_follow_the_masses(kind):
+    """Chi-squared in each of six places."""
+    distribution, n = KINDS[kind](), 20_000
+    levels = getattr(distribution, "levels", None) or (2 if kind == "Bernoulli" else 4)
+    drawn = sample(Independent(distribution, 1), n, generator=torch.Generator().manual_seed(2))
+    assert drawn.shape == (n, 2, 3)
+    assert drawn.dtype == torch.int64
+    k = torch.arange(levels).view(-1, 1, 1)
+    value = k.double() if kind == "Bernoulli" else k
+    expected = n * distribution.log_prob(value.expand(levels, 2, 3)).exp()
+    observed = (drawn[None] == k[:, None]).sum(1)
+    statistic = ((observed - expected) ** 2 / expected).sum(0)
+    assert (torch.from_numpy(chi2.sf(statistic, levels - 1)) > 1e-4).all()
+    again, other = (sample(distribution, generator=torch.Generator().manual_seed(s)) for s in (3, 4))
+    assert torch.equal(again, sample(distribution, generator=torch.Generator().manual_seed(3)))
+    assert again.shape == other.shape == (2, 3)
+
+
+def test_gaussian_draws_have_the_mean_and_the_spread():
+    drawn = sample(
+        Normal(torch.tensor([1.0, -2.0]), torch.tensor([0.5, 3.0])), 40_000, generator=torch.Generator().manual_seed(0)
+    )
+    assert torch.allclose(drawn.mean(0), torch.tensor([1.0, -2.0]), atol=0.06)
+    assert torch.allclose(drawn.std(0), torch.tensor([0.5, 3.0]), rtol=0.02)
+
+
+def test_nan_is_not_drawn_from():
+    nan = torch.tensor([0.0, float("nan")])
+    for distribution in (
+        Bernoulli(logits=nan, validate_args=False),
+        Categorical(logits=nan[None], validate_args=False),
+        Normal(nan, torch.ones(2), validate_args=False),
+        DiscretizedLogistic(nan, torch.zeros(2), 4, validate_args=False),
+    ):
+        with pytest.raises(FloatingPointError, match="NaN"):
+            sample(distribution)
+    with pytest.raises(TypeError, match="Poisson"):
+        sample(Poisson(torch.ones(2)))
+
+
+@pytest.mark.parametrize("d", [DiscretizedLogistic(torch.tensor([0.2, 0.4]), torch.tensor(-1.0), 8), mixture(2, levels=8)])
+def test_what_is_no_level_is_refused_unless_validation_is_off(d):
+    for wrong in (8, 99, -1, 2.5):
+        with pytest.raises(ValueError, match="support"):
+            d.log_prob(torch.tensor(wrong).expand(2))
+    d.log_prob(torch.tensor([0, 7]))
+    d.expand((3, 2)).log_prob(torch.tensor(99).expand(3, 2))
+
+
+@pytest.mark.parametrize("d", [DiscretizedLogistic(torch.tensor([0.2, 0.4]), torch.tensor(-1.0), 8), mixture(2, levels=8)])
+def test_a_larger_batch_is_the_same_distribution(d):
+    k = torch.tensor([[0, 7], [3, 4], [1, 1]])
+    assert d.expand((3, 2)).batch_shape == (3, 2)
+    assert torch.equal(d.expand((3, 2)).log_prob(k), d.log_prob(k))
+    assert torch.equal(Independent(d, 1).expand((3,)).log_prob(k), d.log_prob(k).sum(1))

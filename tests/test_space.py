@@ -1,5 +1,6 @@
 import math
 
+import numpy as np
 import pytest
 import torch
 
@@ -122,3 +123,34 @@ def test_a_bad_input_is_named_in_one_sentence(make, error, says):
     assert says in message
     assert "\n" not in message
     assert len(message) < 300
+
+
+@pytest.mark.parametrize("levels", [2, 3, 17, 256])
+def test_signed_values_reach_from_minus_one_to_one_and_come_back(levels):
+    space = Space((1, 1, levels), levels)
+    x = torch.arange(levels).view(1, 1, 1, -1)
+    y = space.to_signed(x)
+    assert y.dtype == torch.float32
+    assert torch.allclose(y, torch.linspace(-1, 1, levels).view_as(y), atol=1e-6)
+    assert torch.equal(space.from_signed(y), x)
+    assert space.to_signed(x, torch.float64).dtype == torch.float64
+    points = torch.randn(3, 2)
+    assert torch.equal(Space((2,)).to_signed(points), points)
+    assert Space((2,)).from_signed(points) is points
+
+
+def test_numbers_of_numpy_make_the_same_space():
+    space = Space(np.array([1, 8, 8]), np.int64(17))
+    assert space == Space((1, 8, 8), 17)
+    assert hash(space) == hash(Space((1, 8, 8), 17))
+    assert all(type(n) is int for n in (*space.shape, space.levels))
+
+
+def test_without_the_values_only_kind_and_shape_are_looked_at():
+    space = Space((1, 2, 2), 2)
+    bad = torch.full((3, 1, 2, 2), 9)
+    assert space.validate(bad, values=False) is bad
+    with pytest.raises(TypeError, match="expects integers"):
+        space.validate(bad.float(), values=False)
+    with pytest.raises(ValueError, match="expects a batch of shape"):
+        space.validate(bad[:, 0], values=False)

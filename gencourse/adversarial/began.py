@@ -15,22 +15,25 @@ nothing of variety: it falls, too, while every sample is the same image. A small
 well, a large one leaves room for variety.
 """
 
+from functools import partial
 from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 
 from gencourse.adversarial import dcgan, losses
-from gencourse.adversarial.gan import GAN, MLPGenerator
-from gencourse.adversarial.gan import _mlp as mlp
-from gencourse.adversarial.wgan import halves, layer_norm
+from gencourse.adversarial.base import Adversarial
+from gencourse.adversarial.dcgan import halves, layer_norm
+from gencourse.adversarial.gan import MLPGenerator
+from gencourse.arguments import decay_rates, positive, positive_integer, widths
+from gencourse.networks import mlp
 from gencourse.recipes import Recipe
 from gencourse.space import Space
 from gencourse.train import Move, cosine
 
 
-class BEGAN(GAN):
-    """A GAN whose discriminator is an autoencoder, with a controller that balances the two players.
+class BEGAN(Adversarial):
+    """A game whose discriminator is an autoencoder, with a controller that balances the two players.
 
     `discriminator(y)` gives reconstruction errors `(B,)` in place of logits, the *mean* over pixels of `|y - D(y)|` with grey
     levels in [-1, 1]: k moves in proportion to an error, so that with the sum its pace would depend on the size of the image.
@@ -45,6 +48,7 @@ class BEGAN(GAN):
         convolutional: False takes the fully connected networks for images too.
         gamma: the ratio of errors to hold, in [0, 1].
         step: how far k moves in a round.
+        betas: Adam's, for both players.
 
     Attributes:
         k: the controller's state, a buffer: it is saved with the weights, so that a resumed run goes on where it was.
@@ -67,21 +71,24 @@ class BEGAN(GAN):
         step: float = 1e-3,
         betas: tuple[float, float] = (0.5, 0.999),
     ) -> None:
-        if not 0 <= gamma <= 1 or not step > 0:
-            raise ValueError(f"BEGAN: gamma is a ratio in [0, 1] and step is positive, not {gamma} and {step}.")
-        generator: nn.Module
+        super().__init__(space, latent=latent)
+        if not 0 <= gamma <= 1:
+            raise ValueError(f"BEGAN: gamma must be a ratio in [0, 1], not {gamma!r}.")
+        self.gamma, self.step = float(gamma), positive("BEGAN: step", step)
+        self.betas = decay_rates("BEGAN: betas", betas)
+        hidden, width = widths("BEGAN: hidden", hidden), positive_integer("BEGAN: width", width)
+        code = min(self.latent, max(1, space.dim // 2)) if code is None else positive_integer("BEGAN: code", code)
         encoder: nn.Module
         decoder: nn.Module
-        images = halves(space) and convolutional
-        code = code or min(latent, max(1, space.dim // 2))
-        if images:
-            generator, decoder = (dcgan.Generator(space, latent=n, width=width, norm=layer_norm) for n in (latent, code))
+        if halves(space) and convolutional:
+            self.generator, decoder = (
+                dcgan.Generator(space, latent=n, width=width, norm=layer_norm) for n in (self.latent, code)
+            )
             encoder = Encoder(space, code=code, width=width)
         else:
-            generator, decoder = (MLPGenerator(space, latent=n, hidden=hidden) for n in (latent, code))
-            encoder = nn.Sequential(nn.Flatten(), mlp(space.dim, hidden, code, nn.LeakyReLU(0.2)))
-        super().__init__(space, latent=latent, generator=generator, discriminator=Autoencoder(encoder, decoder), betas=betas)
-        self.gamma, self.step = gamma, step
+            self.generator, decoder = (MLPGenerator(space, latent=n, hidden=hidden) for n in (self.latent, code))
+            encoder = nn.Sequential(nn.Flatten(), mlp(space.dim, hidden, code, partial(nn.LeakyReLU, 0.2)))
+        self.discriminator = Autoencoder(encoder, decoder)
         self.register_buffer("k", torch.zeros(()))
         self.register_buffer("convergence", torch.zeros(()))
 
@@ -106,11 +113,13 @@ class BEGAN(GAN):
         errors: dict[str, list[Tensor]] = {"real": [], "fake": []}  # of this round; a batch may come in several pieces
 
         def d(x: Tensor, context: Tensor | None = None) -> Tensor:
+            """`d_loss`, which notes the errors of the real examples on the way."""
             real, fake = self._errors(x, context)
             errors["real"].append(real.detach().mean())
             return losses.began(self.k).d_loss(real, fake)
 
         def g(x: Tensor, context: Tensor | None = None) -> Tensor:
+            """`g_loss`, whose values are the errors of the generated ones."""
             loss = self.g_loss(x, context)
             errors["fake"].append(loss.detach().mean())
             return loss
@@ -123,9 +132,11 @@ class BEGAN(GAN):
             for pieces in errors.values():
                 pieces.clear()
 
-        moves = super().moves()
-        moves[0].loss, moves[1].loss, moves[1].after = d, g, balance
-        return moves
+        adam = partial(torch.optim.Adam, betas=self.betas, fused=True)
+        return [
+            Move("d", d, self.discriminator.parameters(), optimizer=adam, validate=False),
+            Move("g", g, self.generator.parameters(), optimizer=adam, after=balance, validate=False),
+        ]
 
 
 def _mean(pieces: list[Tensor]) -> Tensor:

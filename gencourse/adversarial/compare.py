@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from gencourse.adversarial import losses
+from gencourse.adversarial.base import Adversarial
 from gencourse.adversarial.began import BEGAN
 from gencourse.adversarial.gan import GAN, MLPDiscriminator, MLPGenerator
 from gencourse.adversarial.wgan import WGAN
@@ -48,7 +49,7 @@ class Contestant:
         knobs: what the search may turn, by name: the learning rate `lr`, which goes to `fit`, and options of `build`.
     """
 
-    build: Callable[..., GAN]
+    build: Callable[..., Adversarial]
     knobs: dict[str, Knob] = field(default_factory=dict)
 
 
@@ -81,7 +82,7 @@ def _penalised(space: Space, *, penalty: float = 1.0, d_steps: int = 3, beta2: f
     return WGAN(space, d_steps=d_steps, penalty=penalty, betas=(0.5, beta2), **_networks(space))
 
 
-def _began(space: Space, *, gamma: float = 0.5, step: float = 1e-2, beta2: float = 0.999) -> GAN:
+def _began(space: Space, *, gamma: float = 0.5, step: float = 1e-2, beta2: float = 0.999) -> BEGAN:
     return BEGAN(space, latent=_latent(space), hidden=HIDDEN, convolutional=False, gamma=gamma, step=step, betas=(0.5, beta2))
 
 
@@ -154,7 +155,7 @@ def play(
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model = CONTESTANTS[name].build(dataset.space, **knobs)
-    rounds = max(1, round(updates / (model.d_steps + 1)))
+    rounds = max(1, round(updates / sum(move.times for move in model.moves())))
     run = {"loss": name, "seed": seed, "updates": updates, "rounds": rounds, "setting": {"lr": lr, **knobs}}
     start = time.perf_counter()
     try:

@@ -16,6 +16,7 @@ down to 4, and 28 to 7.
 
 import json
 from collections.abc import Callable
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -25,11 +26,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from gencourse.adversarial import losses
 from gencourse.adversarial.gan import GAN
+from gencourse.adversarial.losses import Loss
+from gencourse.arguments import positive_integer
 from gencourse.data import Dataset
 from gencourse.data.faces import faces
 from gencourse.recipes import Recipe
 from gencourse.space import Space
+
+layer_norm: Callable[[int], nn.Module] = partial(nn.GroupNorm, 1)
+"""Normalises each example by itself. With batch norm a critic's output would depend on the whole batch, its gradient too."""
 
 
 def sides(space: Space, base: int = 4) -> list[tuple[int, int]]:
@@ -48,6 +55,18 @@ def sides(space: Space, base: int = 4) -> list[tuple[int, int]]:
     if len(found) == 1:
         raise ValueError(f"DCGAN halves its images: their sides must be even and {2 * base} or more, not {height}x{width}.")
     return found
+
+
+def halves(space: Space) -> bool:
+    """Whether the space has images that these convolutions can halve.
+
+    Raises:
+        TypeError: if it is no `Space`.
+    """
+    if not isinstance(space, Space):
+        raise TypeError(f"expected a gencourse.space.Space first, not {type(space).__name__}.")
+    shape = space.shape
+    return space.is_discrete and len(shape) == 3 and shape[1] % 2 == shape[2] % 2 == 0 and min(shape[1:]) >= 8
 
 
 class Generator(nn.Module):
@@ -150,8 +169,8 @@ class DCGAN(GAN):
         classes: labels to condition on, or None.
         base: the smallest side to go down to.
         norm: between the layers: batch norm, or `nn.Identity` for none.
-        game: the rest is the game's, as in `GAN`: `loss`, `d_steps`, `penalty`, `clip`, `betas`. A gradient penalty needs
-            `norm=nn.Identity`: with batch norm a logit depends on the whole batch.
+        loss, d_steps, penalty, clip, betas, g_lr: the game's, as in `GAN`. A gradient penalty needs `norm=nn.Identity`: with
+            batch norm a logit depends on the whole batch.
     """
 
     def __init__(
@@ -163,15 +182,34 @@ class DCGAN(GAN):
         classes: int | None = None,
         base: int = 4,
         norm: Callable[[int], nn.Module] = nn.BatchNorm2d,
-        **game: Any,
+        loss: Loss = losses.non_saturating,
+        d_steps: int = 1,
+        penalty: float = 0.0,
+        clip: float | None = None,
+        betas: tuple[float, float] = (0.5, 0.999),
+        g_lr: float | None = None,
     ) -> None:
         if not isinstance(space, Space):
             raise TypeError(f"DCGAN expects a gencourse.space.Space first, not {type(space).__name__}.")
         if space.levels is None:
             raise ValueError(f"DCGAN draws images of integers, but the space is {space}; GAN(space) is for points.")
-        generator = Generator(space, latent=latent, width=width, classes=classes, base=base, norm=norm)
-        discriminator = Discriminator(space, width=width, classes=classes, base=base, norm=norm)
-        super().__init__(space, latent=latent, classes=classes, generator=generator, discriminator=discriminator, **game)
+        latent, width, base = (
+            positive_integer(f"DCGAN: {name}", value) for name, value in (("latent", latent), ("width", width), ("base", base))
+        )
+        classes = None if classes is None else positive_integer("DCGAN: classes", classes)
+        super().__init__(
+            space,
+            latent=latent,
+            classes=classes,
+            generator=Generator(space, latent=latent, width=width, classes=classes, base=base, norm=norm),
+            discriminator=Discriminator(space, width=width, classes=classes, base=base, norm=norm),
+            loss=loss,
+            d_steps=d_steps,
+            penalty=penalty,
+            clip=clip,
+            betas=betas,
+            g_lr=g_lr,
+        )
 
     @torch.no_grad()
     def discriminator_features(self, x: Tensor, context: Tensor | None = None) -> Tensor:

@@ -10,24 +10,25 @@ Algorithm 1 is the list of moves at the end of the class: in every round, `d_ste
 tell a fresh batch from fresh samples; then the generator learns, once, to pass.
 """
 
+from collections.abc import Callable
 from functools import partial
-from itertools import pairwise
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gencourse.adversarial import losses
+from gencourse.adversarial.base import Adversarial
 from gencourse.adversarial.losses import Loss
+from gencourse.arguments import decay_rates, non_negative, positive, positive_integer, widths
 from gencourse.data import Dataset
 from gencourse.data.toys import RingOfGaussians
-from gencourse.kinds import Implicit
+from gencourse.networks import mlp
 from gencourse.recipes import Recipe
 from gencourse.space import Space
 from gencourse.train import Move, cosine
 
 
-class GAN(Implicit):
+class GAN(Adversarial):
     """A generator and a discriminator, and the game they play.
 
     Args:
@@ -63,44 +64,24 @@ class GAN(Implicit):
         betas: tuple[float, float] = (0.5, 0.999),
         g_lr: float | None = None,
     ) -> None:
-        super().__init__(space)
-        if not isinstance(latent, int) or latent < 1:
-            raise ValueError(f"{type(self).__name__}: latent must be a positive integer, not {latent!r}.")
+        super().__init__(space, latent=latent, classes=classes)
+        name = type(self).__name__
         if not isinstance(loss, Loss):
-            raise TypeError(f"{type(self).__name__}: loss must be one of gencourse.adversarial.losses, not {loss!r}.")
-        if penalty < 0:
-            raise ValueError(f"{type(self).__name__}: penalty must be 0 or more, not {penalty}.")
-        self.latent, self.loss, self.d_steps, self.penalty, self.clip = latent, loss, d_steps, penalty, clip
-        self.classes, self.betas, self.g_lr = classes, betas, g_lr
-        self.generator = generator or MLPGenerator(space, latent=latent, hidden=hidden, classes=classes)
-        self.discriminator = discriminator or MLPDiscriminator(space, hidden=d_hidden, classes=classes)
-
-    # --- noise and samples --------------------------------------------------------------------------------------------
-
-    def draw_latent(self, n: int, *, generator: torch.Generator | None = None) -> Tensor:
-        """`n` draws of z, `(n, latent)`, on the model's device."""
-        weight = next(self.generator.parameters())
-        return torch.randn(n, self.latent, generator=generator, device=weight.device, dtype=weight.dtype)
-
-    @torch.no_grad()
-    def generate(self, z: Tensor, context: Tensor | None = None) -> Tensor:
-        """The example at each z `(B, latent)`, `(B, *space.shape)`: in evaluation mode, without gradient."""
-        with self.evaluation():
-            return self.to_space(self.generator(z, self._condition(context, len(z))))
-
-    def _sample(self, n: int, context: Tensor | None, generator: torch.Generator | None) -> Tensor:
-        return self.generate(self.draw_latent(n, generator=generator), context)
-
-    def centred(self, x: Tensor) -> Tensor:
-        """The examples as the networks see them: grey levels scaled to [-1, 1], points as they are."""
-        if x.shape[1:] != self.space.shape or x.is_floating_point() == self.space.is_discrete:
-            self.space.validate(x)  # a batch without its channel would broadcast, and be wrong in silence
-        values = x.to(next(self.discriminator.parameters()).dtype)
-        return values if self.space.levels is None else values * (2 / (self.space.levels - 1)) - 1
-
-    def to_space(self, y: Tensor) -> Tensor:
-        """The nearest examples of the space to what the generator gives; the inverse of `centred`."""
-        return y if self.space.levels is None else self.space.from_unit((y + 1) / 2)
+            raise TypeError(f"{name}: loss must be one of gencourse.adversarial.losses, not {loss!r}.")
+        self.loss = loss
+        self.d_steps = positive_integer(f"{name}: d_steps", d_steps)
+        self.penalty = non_negative(f"{name}: penalty", penalty)
+        self.clip = None if clip is None else positive(f"{name}: clip", clip)
+        self.betas = decay_rates(f"{name}: betas", betas)
+        self.g_lr = None if g_lr is None else positive(f"{name}: g_lr", g_lr)
+        hidden, d_hidden = widths(f"{name}: hidden", hidden), widths(f"{name}: d_hidden", d_hidden)
+        self.generator = generator or MLPGenerator(space, latent=self.latent, hidden=hidden, classes=self.classes)
+        self.discriminator = discriminator or MLPDiscriminator(space, hidden=d_hidden, classes=self.classes)
+        if self.penalty and any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in self.discriminator.modules()):
+            raise ValueError(
+                f"{name}: a gradient penalty needs a discriminator without batch norm, with which a logit depends on the whole "
+                "batch; give one with another norm (DCGAN takes norm=nn.Identity)."
+            )
 
     # --- the game: Algorithm 1 ----------------------------------------------------------------------------------------
 
@@ -124,26 +105,17 @@ class GAN(Implicit):
 
         Neither loss says how good the samples are, so neither is validated.
         """
-        adam = partial(torch.optim.Adam, betas=self.betas, fused=True)
         critic = list(self.discriminator.parameters())
         clip = partial(losses.clip_weights, critic, self.clip) if self.clip is not None else None
+        optimizer = self.optimizer()
         return [
-            Move("d", self.d_loss, critic, times=self.d_steps, optimizer=adam, after=clip, validate=False),
-            Move("g", self.g_loss, self.generator.parameters(), optimizer=adam, lr=self.g_lr, validate=False),
+            Move("d", self.d_loss, critic, times=self.d_steps, optimizer=optimizer, after=clip, validate=False),
+            Move("g", self.g_loss, self.generator.parameters(), optimizer=optimizer, lr=self.g_lr, validate=False),
         ]
 
-    def _condition(self, context: Tensor | None, n: int) -> Tensor | None:
-        """The labels `(n,)` as one-hot rows `(n, classes)`."""
-        if self.classes is None:
-            self._unconditional(context)
-            return None
-        if context is None or context.shape != (n,):
-            given = "none were given" if context is None else f"their shape is {tuple(context.shape)}"
-            raise ValueError(f"{type(self).__name__} with classes={self.classes} needs labels ({n},) as its context; {given}.")
-        if context.is_floating_point() or not bool(((context >= 0) & (context < self.classes)).all()):
-            raise ValueError(f"{type(self).__name__}: labels must be integers 0..{self.classes - 1}.")
-        weight = next(self.generator.parameters())
-        return F.one_hot(context.long().to(weight.device), self.classes).to(weight.dtype)
+    def optimizer(self) -> Callable[..., torch.optim.Optimizer]:
+        """What makes the optimiser of both players: Adam with the model's `betas`."""
+        return partial(torch.optim.Adam, betas=self.betas, fused=True)
 
 
 # --- networks ---------------------------------------------------------------------------------------------------------
@@ -155,7 +127,7 @@ class MLPGenerator(nn.Module):
     def __init__(self, space: Space, *, latent: int, hidden: tuple[int, ...] = (128, 128), classes: int | None = None) -> None:
         super().__init__()
         self.shape, self.bounded = space.shape, space.is_discrete
-        self.net = _mlp(latent + (classes or 0), hidden, space.dim, nn.ReLU())
+        self.net = mlp(latent + (classes or 0), hidden, space.dim, nn.ReLU)
 
     def forward(self, z: Tensor, condition: Tensor | None = None) -> Tensor:
         """`(B, latent)` and one-hot labels to `(B, *shape)`."""
@@ -168,19 +140,12 @@ class MLPDiscriminator(nn.Module):
 
     def __init__(self, space: Space, *, hidden: tuple[int, ...] = (128, 128), classes: int | None = None) -> None:
         super().__init__()
-        self.net = _mlp(space.dim + (classes or 0), hidden, 1, nn.LeakyReLU(0.2))
+        self.net = mlp(space.dim + (classes or 0), hidden, 1, partial(nn.LeakyReLU, 0.2))
 
     def forward(self, y: Tensor, condition: Tensor | None = None) -> Tensor:
         """`(B, *shape)` and one-hot labels to logits `(B,)`."""
         y = y.flatten(1)
         return self.net(y if condition is None else torch.cat([y, condition], dim=1)).squeeze(1)
-
-
-def _mlp(inputs: int, hidden: tuple[int, ...], outputs: int, activation: nn.Module) -> nn.Sequential:
-    layers: list[nn.Module] = []
-    for before, after in pairwise((inputs, *hidden)):
-        layers += [nn.Linear(before, after), activation]
-    return nn.Sequential(*layers, nn.Linear(hidden[-1], outputs))
 
 
 def _ring() -> Dataset:

@@ -17,6 +17,7 @@ ever taken:
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -38,17 +39,56 @@ class Loss:
     g_loss: Callable[[Tensor], Tensor]
 
 
+# Named functions, so that a model that holds a loss can be pickled: sent to another process, or saved whole.
+
+
 def _cross_entropy(real: Tensor, fake: Tensor) -> Tensor:
     return -F.logsigmoid(real) - F.logsigmoid(-fake)  # 1 - sigmoid(a) = sigmoid(-a)
 
 
-minimax = Loss("minimax", _cross_entropy, lambda fake: F.logsigmoid(-fake))
+def _saturating(fake: Tensor) -> Tensor:
+    return F.logsigmoid(-fake)
 
-non_saturating = Loss("non-saturating", _cross_entropy, lambda fake: -F.logsigmoid(fake))
 
-wasserstein = Loss("Wasserstein", lambda real, fake: fake - real, lambda fake: -fake)
+def _not_saturating(fake: Tensor) -> Tensor:
+    return -F.logsigmoid(fake)
 
-hinge = Loss("hinge", lambda real, fake: F.relu(1 - real) + F.relu(1 + fake), lambda fake: -fake)
+
+def _gap(real: Tensor, fake: Tensor) -> Tensor:
+    return fake - real
+
+
+def _negative(fake: Tensor) -> Tensor:
+    return -fake
+
+
+def _margins(real: Tensor, fake: Tensor) -> Tensor:
+    return F.relu(1 - real) + F.relu(1 + fake)
+
+
+def _squares(real: Tensor, fake: Tensor, *, a: float, b: float) -> Tensor:
+    return 0.5 * (real - b) ** 2 + 0.5 * (fake - a) ** 2
+
+
+def _square(fake: Tensor, *, c: float) -> Tensor:
+    return 0.5 * (fake - c) ** 2
+
+
+def _weighted_gap(real: Tensor, fake: Tensor, *, k: Tensor | float) -> Tensor:
+    return real - k * fake
+
+
+def _unchanged(fake: Tensor) -> Tensor:
+    return fake
+
+
+minimax = Loss("minimax", _cross_entropy, _saturating)
+
+non_saturating = Loss("non-saturating", _cross_entropy, _not_saturating)
+
+wasserstein = Loss("Wasserstein", _gap, _negative)
+
+hinge = Loss("hinge", _margins, _negative)
 
 
 def least_squares(a: float = 0.0, b: float = 1.0, c: float = 1.0) -> Loss:
@@ -57,16 +97,12 @@ def least_squares(a: float = 0.0, b: float = 1.0, c: float = 1.0) -> Loss:
     With b - c = 1 and b - a = 2 the game lowers a Pearson chi-squared divergence (Mao et al., 2017, Theorem 1); the
     defaults are the 0-1 coding, their Eq. (9).
     """
-    return Loss(
-        "least squares",
-        lambda real, fake: 0.5 * (real - b) ** 2 + 0.5 * (fake - a) ** 2,
-        lambda fake: 0.5 * (fake - c) ** 2,
-    )
+    return Loss("least squares", partial(_squares, a=a, b=b), partial(_square, c=c))
 
 
 def began(k: Tensor | float) -> Loss:
     """BEGAN's losses, of reconstruction errors L(v) = |v - D(v)| `(B,)` in place of logits; `began_balance` moves `k`."""
-    return Loss("BEGAN", lambda real, fake: real - k * fake, lambda fake: fake)
+    return Loss("BEGAN", partial(_weighted_gap, k=k), _unchanged)
 
 
 def began_balance(

@@ -12,34 +12,20 @@ moves, and something that keeps the critic's slope at one:
 """
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from gencourse.adversarial import dcgan, losses
+from gencourse.adversarial.dcgan import halves, layer_norm
 from gencourse.adversarial.gan import GAN, MLPDiscriminator, MLPGenerator
+from gencourse.arguments import positive_integer, widths
 from gencourse.data import Dataset
 from gencourse.data.toys import RingOfGaussians
 from gencourse.recipes import Recipe
 from gencourse.space import Space
-from gencourse.train import Move, cosine
-
-layer_norm: Callable[[int], nn.Module] = partial(nn.GroupNorm, 1)
-"""Normalises each example by itself. With batch norm a critic's output would depend on the whole batch, its gradient too."""
-
-
-def halves(space: Space) -> bool:
-    """Whether the space has images that the DCGAN's convolutions can halve.
-
-    Raises:
-        TypeError: if it is no `Space`.
-    """
-    if not isinstance(space, Space):
-        raise TypeError(f"expected a gencourse.space.Space first, not {type(space).__name__}.")
-    shape = space.shape
-    return space.is_discrete and len(shape) == 3 and shape[1] % 2 == shape[2] % 2 == 0 and min(shape[1:]) >= 8
+from gencourse.train import cosine
 
 
 class WGAN(GAN):
@@ -84,7 +70,13 @@ class WGAN(GAN):
         if clip is None and penalty is None:
             penalty = 10.0
         images = halves(space) and convolutional
-        sizes: dict[str, Any] = {"width": width, "norm": layer_norm} if images else {"hidden": hidden}
+        latent = positive_integer("WGAN: latent", latent)
+        classes = None if classes is None else positive_integer("WGAN: classes", classes)
+        sizes: dict[str, Any] = (
+            {"width": positive_integer("WGAN: width", width), "norm": layer_norm}
+            if images
+            else {"hidden": widths("WGAN: hidden", hidden)}
+        )
         if generator is None:
             generator = (dcgan.Generator if images else MLPGenerator)(space, latent=latent, classes=classes, **sizes)
         if discriminator is None:
@@ -104,13 +96,9 @@ class WGAN(GAN):
             betas=betas,
         )
 
-    def moves(self) -> list[Move]:
-        """The GAN's two moves; with clipping both players use RMSprop."""
-        moves = super().moves()
-        if self.clip is not None:
-            for move in moves:
-                move.optimizer = torch.optim.RMSprop
-        return moves
+    def optimizer(self) -> Callable[..., torch.optim.Optimizer]:
+        """Adam with the penalty, RMSprop with clipping, for both players."""
+        return super().optimizer() if self.clip is None else torch.optim.RMSprop
 
     @torch.no_grad()
     def distance(self, x: Tensor, context: Tensor | None = None, *, generator: torch.Generator | None = None) -> float:

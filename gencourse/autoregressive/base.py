@@ -45,17 +45,21 @@ class Autoregressive(Tractable):
 
     @property
     def order(self) -> Tensor:
-        """The order of the chain rule: flat indices of `(C, H, W)`, `(D,)`.
+        """The order of the chain rule: flat indices of `(C, H, W)`, `(D,)`, on the CPU.
 
         By default row by row from the top left corner, and red, green, blue within a pixel.
         """
-        index = torch.arange(self.space.dim).view(self.space.shape[0], -1)  # (C, H*W)
+        index = torch.arange(self.space.dim, device="cpu").view(self.space.shape[0], -1)  # (C, H*W)
         return index.T.flatten()
 
     def log_prob(self, x: Tensor, context: Tensor | None = None) -> Tensor:
-        """The exact log-probability, `(B,)` nats: the conditionals' logarithms, summed over pixels and channels."""
-        if x.is_floating_point() or x.shape[1:] != self.space.shape:
-            self.space.validate(x)  # says what is wrong
+        """The exact log-probability, `(B,)` nats: the conditionals' logarithms, summed over pixels and channels.
+
+        Raises:
+            TypeError, ValueError: if the kind or shape of `x` is not the space's. Its values are not looked at: `fit` and `nll`
+                do, and `space.validate(x)`.
+        """
+        self.space.validate(x, values=False)
         return log_prob_of(self.conditionals(x, context), x).flatten(1).sum(1)
 
     def start_cache(self, n: int, context: Tensor | None = None) -> Cache | None:
@@ -88,6 +92,7 @@ class Autoregressive(Tractable):
 
         Raises:
             ValueError: if only one of `given` and `mask` is there, or they do not fit.
+            FloatingPointError: if the model's probabilities are NaN, as those of NaN weights are.
         """
         with self.evaluation(n):
             device, dim = self.device, self.space.dim
@@ -96,15 +101,20 @@ class Autoregressive(Tractable):
             flat = x.view(n, dim)
             kept, known = self._known(n, given, mask)
             cache = self.start_cache(n, context) if cached and n else None
+            broken = torch.zeros(n, dtype=torch.bool, device=device)
             for i in self.order.tolist():
                 if cache is not None:
                     masses = cache.log_masses(x, i)
                 elif not bool(known[:, i].all()):
-                    masses = log_masses_of(self.conditionals(x, context), i, self.levels)
+                    masses = log_masses_of(self.conditionals(x, context), i)
                 else:  # nothing to draw, nothing to remember
                     flat[:, i] = kept[:, i]
                     continue
+                broken |= masses[:, 0].isnan()  # one is NaN where any is, as they are normalised together
                 flat[:, i] = torch.where(known[:, i], kept[:, i], inverse_cdf(masses, u[:, i]))
+            if bool(broken.any()):
+                name = type(self).__name__
+                raise FloatingPointError(f"{name}.sample: the probabilities are NaN; are all the model's weights finite numbers?")
             return x
 
     def _known(self, n: int, given: Tensor | None, mask: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -132,7 +142,7 @@ def log_prob_of(conditionals: Distribution, x: Tensor) -> Tensor:
     return conditionals.log_prob(value)
 
 
-def log_masses_of(conditionals: Distribution, i: int, levels: int) -> Tensor:
+def log_masses_of(conditionals: Distribution, i: int) -> Tensor:
     """Log-probabilities of every level of pixel `i` (a flat index), `(B, levels)`."""
     if isinstance(conditionals, Bernoulli):
         logit = conditionals.logits.flatten(1)[:, i]

@@ -6,6 +6,7 @@ from torch import Tensor
 from torch.distributions import Bernoulli, Categorical, Distribution
 
 from gencourse.autoregressive.base import Autoregressive
+from gencourse.networks import full_precision
 from gencourse.space import Space
 
 
@@ -28,6 +29,7 @@ class FlatAutoregressive(Autoregressive):
 
     def distribution(self, logits: Tensor) -> Distribution:
         """The conditionals with these logits, `(B, D, outputs)`: Bernoulli on two levels, categorical on more."""
+        logits = full_precision(logits)
         if self.levels == 2:
             return Bernoulli(logits=logits.reshape(-1, *self.space.shape), validate_args=False)
         return Categorical(logits=logits.reshape(-1, *self.space.shape, self.levels), validate_args=False)

@@ -33,10 +33,10 @@ class FVBN(FlatAutoregressive):
 
     def __init__(self, space: Space) -> None:
         super().__init__(space)
-        position = self.order.argsort()  # when each pixel's turn comes
-        self.register_buffer("before", position[:, None] > position[None, :], persistent=False)  # (D, D)
         self.W = nn.Parameter(torch.zeros(space.dim, self.outputs, space.dim))
         self.b = nn.Parameter(torch.zeros(space.dim, self.outputs))
+        position = self.order.argsort().to(self.b.device)  # when each pixel's turn comes
+        self.register_buffer("before", position[:, None] > position[None, :], persistent=False)  # (D, D)
 
     def conditionals(self, x: Tensor, context: Tensor | None = None) -> Distribution:
         """All conditionals at once: one product with the masked weights."""

@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
+from gencourse.arguments import non_negative_integer, odd_integer, positive_integer, probability
 from gencourse.autoregressive.base import Autoregressive
 from gencourse.autoregressive.layers import (
     CausalConv2d,
@@ -31,6 +32,7 @@ from gencourse.autoregressive.layers import (
     shift_down,
     whole,
 )
+from gencourse.networks import one_hot
 from gencourse.recipes import Recipe
 from gencourse.space import Space
 from gencourse.train import cosine
@@ -59,10 +61,11 @@ class GatedPixelCNN(Autoregressive):
         dropout: float = 0.0,
     ) -> None:
         super().__init__(space)
-        colours, _, _ = require_images(space, "GatedPixelCNN", channels=channels)
+        self.classes = None if classes is None else positive_integer("GatedPixelCNN: classes", classes)
+        sizes = stack_sizes("GatedPixelCNN", blocks, channels, kernel)
+        colours, _, _ = require_images(space, "GatedPixelCNN", sizes[1])
         outputs = colours * (1 if self.levels == 2 else self.levels)
-        self.classes = classes
-        self.stacks = Stacks(colours, outputs, blocks, channels, kernel, classes or 0, dropout)
+        self.stacks = Stacks(colours, outputs, *sizes, self.classes or 0, probability("GatedPixelCNN: dropout", dropout))
 
     def conditionals(self, x: Tensor, context: Tensor | None = None) -> Distribution:
         """Bernoulli pixels on two levels, categorical ones on more, `(B, *space.shape)`."""
@@ -77,18 +80,20 @@ class GatedPixelCNN(Autoregressive):
         if self.classes is None:
             self._unconditional(context)
             return None
-        if context is None:
-            raise ValueError(f"GatedPixelCNN with classes={self.classes} needs labels as its context, one for each image.")
-        if context.is_floating_point() or not bool(((context >= 0) & (context < self.classes)).all()):
-            raise ValueError(f"GatedPixelCNN: labels must be integers 0..{self.classes - 1}, not {context}.")
-        if context.shape != (n,):
-            raise ValueError(f"GatedPixelCNN needs labels (B,), one for each of the {n} images, not {tuple(context.shape)}.")
-        one_hot = F.one_hot(context.long().to(self.device), self.classes)
-        return one_hot.to(self.stacks.last.weight.dtype)[:, :, None, None]
+        return one_hot(context, self.classes, n, self.stacks.last.weight, "GatedPixelCNN")[:, :, None, None]
 
     def start_cache(self, n: int, context: Tensor | None = None) -> "Cache":
         """Keep both stacks' inputs: the vertical stack is computed a row at a time, the horizontal one a pixel at a time."""
         return Cache(self.space, n, self.stacks, self.condition(context, n))
+
+
+def stack_sizes(name: str, blocks: int, channels: int, kernel: int) -> tuple[int, int, int]:
+    """Blocks, channels and kernel of the stacks of the model `name`; a `ValueError` says which of them will not do."""
+    return (
+        non_negative_integer(f"{name}: blocks", blocks),
+        positive_integer(f"{name}: channels", channels),
+        odd_integer(f"{name}: kernel", kernel, least=3),
+    )
 
 
 class Stacks(nn.Module):
@@ -105,8 +110,6 @@ class Stacks(nn.Module):
         self, colours: int, outputs: int, blocks: int, channels: int, kernel: int, conditions: int = 0, dropout: float = 0.0
     ) -> None:
         super().__init__()
-        if kernel < 3 or kernel % 2 == 0:
-            raise ValueError(f"GatedPixelCNN: kernel must be odd and at least 3, not {kernel}.")
         half = kernel // 2
         window = (half - 1, half, half)  # less a row: the image is shifted down by one
         self.v = nn.ModuleList([Vertical(colours, channels, window, conditions, last=blocks == 0)])

@@ -20,7 +20,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.distributions import Bernoulli, Categorical, Distribution
 
+from gencourse.arguments import odd_integer
 from gencourse.autoregressive.base import log_masses_of
+from gencourse.networks import full_precision
 from gencourse.space import Space
 
 
@@ -76,9 +78,7 @@ class MaskedConv2d(CausalConv2d):
     """The masked convolution of PixelCNN, `kernel` by `kernel`, less the rows below its centre, which are all hidden."""
 
     def __init__(self, inputs: int, outputs: int, kernel: int, mask: Literal["A", "B"], colours: int = 1) -> None:
-        if kernel < 1 or kernel % 2 == 0:
-            raise ValueError(f"MaskedConv2d: kernel must be odd, so that it has a centre, not {kernel}.")
-        half = kernel // 2
+        half = odd_integer("MaskedConv2d: kernel", kernel) // 2
         super().__init__(inputs, outputs, (half, half, half), mask=mask, colours=colours)
 
 
@@ -118,28 +118,25 @@ def gate(x: Tensor) -> Tensor:
 
 def centred(x: Tensor, space: Space, like: Tensor) -> Tensor:
     """Grey levels scaled to [-1, 1], in the dtype of `like`."""
-    return x.to(like.dtype) * (2 / ((space.levels or 2) - 1)) - 1
+    return space.to_signed(x, like.dtype)
 
 
-def require_images(space: Space, name: str, **sizes: int) -> tuple[int, int, int]:
-    """The shape `(C, H, W)` of the space; with a model's sizes, `channels` and others, these are checked too.
+def require_images(space: Space, name: str, channels: int | None = None) -> tuple[int, int, int]:
+    """The shape `(C, H, W)` of the space.
+
+    Args:
+        name: of the model, for the message.
+        channels: the feature maps that are dealt to the colours, if they are.
 
     Raises:
-        ValueError: if it is not a space of images, a size is not a positive integer, or there are fewer maps than colours.
+        ValueError: if it is not a space of images, or there are fewer maps than colours.
     """
     if len(space.shape) != 3:
         raise ValueError(f"{name} needs images, a Space of shape (C, H, W), but it was given {space}.")
-    for size, value in sizes.items():
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise ValueError(f"{name}: {size} must be a positive integer, not {value!r}.")
-    if sizes.get("channels", space.shape[0]) < space.shape[0]:
-        raise ValueError(f"{name}: channels must be at least {space.shape[0]}, a feature map for each colour.")
-    return space.shape  # type: ignore[return-value]
-
-
-def full_precision(x: Tensor) -> Tensor:
-    """Sixteen-bit floats, as autocast leaves them, as float32: log-probabilities add up over hundreds of pixels."""
-    return x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
+    colours, height, width = space.shape
+    if channels is not None and channels < colours:
+        raise ValueError(f"{name}: channels must be at least {colours}, a feature map for each colour.")
+    return colours, height, width
 
 
 def pixels(logits: Tensor, space: Space) -> Distribution:
@@ -239,7 +236,7 @@ class PixelCache:
             self.memory.column = column
             if self.place < place:
                 self._here(x)
-        return log_masses_of(self._here(x), colour, self.space.levels or 2)
+        return log_masses_of(self._here(x), colour)
 
     def scaled(self, x: Tensor) -> Tensor:
         """Grey levels on [-1, 1], as the first layer is given them."""

@@ -13,7 +13,7 @@ of the pixels. Their average is again a distribution, p(x) = 1/M sum_m p_m(x), a
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
 
@@ -22,6 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
+from gencourse.arguments import positive_integer, probability, widths
 from gencourse.autoregressive.flat import FlatAutoregressive, log_masses
 from gencourse.recipes import Recipe
 from gencourse.space import Space
@@ -71,20 +72,16 @@ class MADE(FlatAutoregressive):
         seed: int = 0,
     ) -> None:
         super().__init__(space)
-        if not hidden or any(isinstance(width, bool) or not isinstance(width, int) or width < 1 for width in hidden):
-            raise ValueError(f"MADE: hidden must be a tuple of positive widths such as (500,), not {hidden!r}.")
-        if isinstance(masks, bool) or not isinstance(masks, int) or masks < 1:
-            raise ValueError(f"MADE: masks must be 1 or more, not {masks!r}.")
-        if not 0 <= dropout < 1:
-            raise ValueError(f"MADE: dropout must be a probability in [0, 1), not {dropout!r}.")
-        self.hidden, self.masks, self.dropout, self.active = tuple(hidden), masks, float(dropout), 0
+        self.hidden, self.masks = widths("MADE: hidden", hidden), positive_integer("MADE: masks", masks)
+        self.dropout, self.active = probability("MADE: dropout", dropout), 0
         generator = torch.Generator().manual_seed(seed)
-        orders = self._orders(masks if orderings is None else orderings, generator)
-        drawn = [self._draw_degrees(orders[k % len(orders)], generator) for k in range(masks)]
-        self.register_buffer("degrees", torch.stack(drawn), persistent=False)
-        widths = (space.dim, *self.hidden)
-        self.layers = nn.ModuleList(MaskedLinear(before, after) for before, after in pairwise(widths))
-        self.output = MaskedLinear(widths[-1], space.dim * self.outputs)
+        with torch.device("cpu"):  # where the generator is, whatever torch's default device
+            orders = self._orders(self.masks if orderings is None else orderings, generator)
+            drawn = torch.stack([self._draw_degrees(orders[k % len(orders)], generator) for k in range(self.masks)])
+        sizes = (space.dim, *self.hidden)
+        self.layers = nn.ModuleList(MaskedLinear(before, after) for before, after in pairwise(sizes))
+        self.output = MaskedLinear(sizes[-1], space.dim * self.outputs)
+        self.register_buffer("degrees", drawn.to(self.output.weight.device), persistent=False)
         self.direct = MaskedLinear(space.dim, space.dim * self.outputs, bias=False) if direct else None
         self._latest: tuple[tuple, list[Tensor]] | None = None
 
@@ -109,10 +106,11 @@ class MADE(FlatAutoregressive):
         weight = self.output.weight
         key = (self.active, weight.device, weight.dtype)
         if self._latest is None or self._latest[0] != key:  # only the latest are kept: they are as large as the weights
-            pixels, *hidden = self.degrees[self.active].split((self.space.dim, *self.hidden))
-            masks = [after[:, None] >= before for before, after in pairwise([pixels, *hidden])]
-            masks += [(pixels[:, None] > before).repeat_interleave(self.outputs, 0) for before in (hidden[-1], pixels)]
-            self._latest = key, [mask.to(weight.dtype) for mask in masks]
+            with torch.inference_mode(False):  # what is made in inference mode could never serve in training
+                pixels, *hidden = self.degrees[self.active].split((self.space.dim, *self.hidden))
+                masks = [after[:, None] >= before for before, after in pairwise([pixels, *hidden])]
+                masks += [(pixels[:, None] > before).repeat_interleave(self.outputs, 0) for before in (hidden[-1], pixels)]
+                self._latest = key, [mask.to(weight.dtype) for mask in masks]
         return self._latest[1]
 
     def conditionals(self, x: Tensor, context: Tensor | None = None) -> Distribution:
@@ -183,11 +181,9 @@ class MADE(FlatAutoregressive):
 
     def _orders(self, orderings: int | Sequence[Sequence[int]], generator: torch.Generator) -> list[Tensor]:
         dim = self.space.dim
-        if isinstance(orderings, int):
-            if orderings < 1:
-                raise ValueError(f"MADE: orderings must be 1 or more, or the orders themselves, not {orderings}.")
-            natural = FlatAutoregressive.order.fget(self)  # type: ignore[attr-defined]
-            return [natural, *(torch.randperm(dim, generator=generator) for _ in range(orderings - 1))]
+        if not isinstance(orderings, Iterable):
+            count = positive_integer("MADE: orderings, unless they are the orders themselves,", orderings)
+            return [super().order, *(torch.randperm(dim, generator=generator) for _ in range(count - 1))]
         orders = [torch.as_tensor(list(order), dtype=torch.long) for order in orderings]
         if not orders or any(not torch.equal(order.sort().values, torch.arange(dim)) for order in orders):
             raise ValueError(f"MADE: each of the orderings must be a permutation of 0..{dim - 1}.")

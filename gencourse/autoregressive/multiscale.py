@@ -16,9 +16,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
+from gencourse.arguments import positive_integer, probability
 from gencourse.autoregressive.base import Autoregressive, Cache
 from gencourse.autoregressive.gated_pixelcnn import Cache as RowsAndPixels
-from gencourse.autoregressive.gated_pixelcnn import GatedPixelCNN, Stacks
+from gencourse.autoregressive.gated_pixelcnn import GatedPixelCNN, Stacks, stack_sizes
 from gencourse.autoregressive.layers import centred, pixels, require_images
 from gencourse.recipes import Recipe
 from gencourse.space import Space
@@ -47,7 +48,9 @@ class MultiScale(Autoregressive):
         dropout: float = 0.0,
     ) -> None:
         super().__init__(space)
-        colours, height, width = require_images(space, "MultiScale", scales=scales)
+        scales, dropout = positive_integer("MultiScale: scales", scales), probability("MultiScale: dropout", dropout)
+        blocks, channels, kernel = stack_sizes("MultiScale", blocks, channels, kernel)
+        colours, height, width = require_images(space, "MultiScale", channels)
         if min(height, width) <= 2 ** (scales - 1):
             raise ValueError(
                 f"MultiScale: images of {height} x {width} pixels cannot be halved {scales} times; use fewer scales."
@@ -61,7 +64,7 @@ class MultiScale(Autoregressive):
         )
         self.whole_small = Surroundings(colours, channels, blocks)
         self.stacks = Stacks(colours, outputs, blocks, channels, kernel, channels, dropout)
-        index = torch.arange(space.dim).view(space.shape)
+        index = torch.arange(space.dim, device=self.stacks.last.weight.device).view(space.shape)
         self.register_buffer("in_small", index[:, ::2, ::2].flatten(), persistent=False)  # where the pixels of s are in x
 
     @property

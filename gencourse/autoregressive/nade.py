@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.distributions import Distribution
 
+from gencourse.arguments import positive_integer, probability
 from gencourse.autoregressive.flat import FlatAutoregressive, log_masses
 from gencourse.recipes import Recipe
 from gencourse.space import Space
@@ -47,16 +48,12 @@ class NADE(FlatAutoregressive):
 
     def __init__(self, space: Space, *, hidden: int = 500, dropout: float = 0.0) -> None:
         super().__init__(space)
-        if isinstance(hidden, bool) or not isinstance(hidden, int) or hidden < 1:
-            raise ValueError(f"NADE: hidden must be a positive number of units, not {hidden!r}.")
-        if not 0 <= dropout < 1:
-            raise ValueError(f"NADE: dropout must be a probability in [0, 1), not {dropout!r}.")
-        self.dropout = float(dropout)
-        self.register_buffer("path", self.order, persistent=False)
+        hidden, self.dropout = positive_integer("NADE: hidden", hidden), probability("NADE: dropout", dropout)
         self.W = nn.Parameter(torch.randn(hidden, space.dim) / math.sqrt(space.dim))
         self.c = nn.Parameter(torch.zeros(hidden))
         self.V = nn.Parameter(torch.randn(space.dim, self.outputs, hidden) / math.sqrt(hidden))
         self.b = nn.Parameter(torch.zeros(space.dim, self.outputs))
+        self.register_buffer("path", self.order.to(self.b.device), persistent=False)
 
     def conditionals(self, x: Tensor, context: Tensor | None = None) -> Distribution:
         """All conditionals, in O(D H) an image."""

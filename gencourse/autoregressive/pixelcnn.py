@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
+from gencourse.arguments import odd_integer, positive_integer, probability
 from gencourse.autoregressive.base import Autoregressive
 from gencourse.autoregressive.layers import Convolve, MaskedConv2d, PixelCache, centred, pixels, require_images, whole
 from gencourse.recipes import Recipe
@@ -39,7 +40,9 @@ class PixelCNN(Autoregressive):
 
     def __init__(self, space: Space, *, blocks: int = 5, channels: int = 32, kernel: int = 7, dropout: float = 0.0) -> None:
         super().__init__(space)
-        colours, _, _ = require_images(space, "PixelCNN", blocks=blocks, channels=channels)
+        blocks, channels = positive_integer("PixelCNN: blocks", blocks), positive_integer("PixelCNN: channels", channels)
+        kernel, dropout = odd_integer("PixelCNN: kernel", kernel), probability("PixelCNN: dropout", dropout)
+        colours, _, _ = require_images(space, "PixelCNN", channels)
         outputs = colours * (1 if self.levels == 2 else self.levels)
         self.first = MaskedConv2d(colours, 2 * channels, kernel, "A", colours)
         self.blocks = nn.ModuleList(Block(channels, colours, dropout) for _ in range(blocks))

@@ -26,18 +26,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from gencourse.arguments import positive_integer, probability
 from gencourse.autoregressive.base import Autoregressive
 from gencourse.autoregressive.layers import (
     CausalConv2d,
     Convolve,
     PixelCache,
     centred,
-    full_precision,
     require_images,
     shift_down,
     whole,
 )
 from gencourse.distributions import DiscretizedLogistic, DiscretizedLogisticMixture
+from gencourse.networks import full_precision
 from gencourse.recipes import Recipe
 from gencourse.space import Space
 from gencourse.train import cosine
@@ -68,7 +69,10 @@ class PixelCNNPP(Autoregressive):
         dropout: float = 0.5,
     ) -> None:
         super().__init__(space)
-        colours, _, _ = require_images(space, "PixelCNNPP", blocks=blocks, channels=channels, mixtures=mixtures, scales=scales)
+        sizes = {"blocks": blocks, "channels": channels, "mixtures": mixtures, "scales": scales}
+        blocks, channels, mixtures, scales = (positive_integer(f"PixelCNNPP: {name}", size) for name, size in sizes.items())
+        dropout = probability("PixelCNNPP: dropout", dropout)
+        colours, _, _ = require_images(space, "PixelCNNPP", channels)
         self.mixtures = mixtures
         self.above = CausalConv2d(colours, channels, (1, 1, 1))
         self.left = CausalConv2d(colours, channels, (1, 1, 0), mask="A")  # of its own row, what is to the left

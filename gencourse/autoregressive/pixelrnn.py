@@ -23,6 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
+from gencourse.arguments import odd_integer, positive_integer, probability
 from gencourse.autoregressive.base import Autoregressive
 from gencourse.autoregressive.layers import (
     CausalConv2d,
@@ -106,10 +107,11 @@ class PixelRNN(Autoregressive):
         self, space: Space, *, hidden: int = 16, layers: int = 7, kernel: int = 7, features: int = 32, dropout: float = 0.0
     ) -> None:
         super().__init__(space)
-        colours, _, _ = require_images(space, type(self).__name__)
-        for name, value in {"hidden": hidden, "layers": layers, "features": features}.items():
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise ValueError(f"{type(self).__name__}: {name} must be a positive integer, not {value!r}.")
+        name = type(self).__name__
+        colours, _, _ = require_images(space, name)
+        hidden, layers = positive_integer(f"{name}: hidden", hidden), positive_integer(f"{name}: layers", layers)
+        kernel, features = odd_integer(f"{name}: kernel", kernel), positive_integer(f"{name}: features", features)
+        dropout = probability(f"{name}: dropout", dropout)
         paths = {"left": self.left, "neighbours": self.neighbours, "directions": self.directions}
         outputs = colours * (1 if self.levels == 2 else self.levels)
         self.hidden = hidden

@@ -24,7 +24,7 @@ def influence(model: Autoregressive, context: Tensor | None = None, *, images: i
     direction = torch.randn(model.levels, generator=generator, dtype=torch.float64).to(model.device)
     rows = []
     for i in model.order.tolist():
-        masses = log_masses_of(conditionals, i, model.levels)  # (images, levels)
+        masses = log_masses_of(conditionals, i)  # (images, levels)
         outputs = (masses * direction).sum()
         if not outputs.requires_grad:  # a conditional without parents
             rows.append(torch.zeros(dim, dtype=torch.float64))

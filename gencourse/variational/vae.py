@@ -11,15 +11,16 @@ what training raises (Eq. (9.9) of the book; slide 70):
 """
 
 import math
-from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 from torch.distributions import Bernoulli, Distribution, Independent, Normal, kl_divergence
 
+from gencourse.arguments import non_negative, positive_integer, widths
 from gencourse.data import Dataset, dynamically_binarized, load
-from gencourse.distributions import DiscretizedLogistic
+from gencourse.distributions import DiscretizedLogistic, sample
 from gencourse.kinds import Approximate
+from gencourse.networks import full_precision, mlp
 from gencourse.recipes import Recipe
 from gencourse.space import Space
 from gencourse.train import Move, cosine
@@ -49,40 +50,43 @@ class VAE(Approximate):
         activation: type[nn.Module] = nn.Tanh,
     ) -> None:
         super().__init__(space)
-        if not isinstance(latent, int) or latent < 1:
-            raise ValueError(f"VAE: latent must be a positive integer, not {latent!r}.")
-        if not hidden or any(not isinstance(width, int) or width < 1 for width in hidden):
-            raise ValueError(f"VAE: hidden must be a tuple of positive widths such as (200, 200), not {hidden!r}.")
-        if not 0 <= beta < math.inf:
-            raise ValueError(f"VAE: beta must be 0 or more, not {beta!r}.")
-        self.latent, self.beta = latent, beta
-        self.encoder = _mlp(space.dim, hidden, 2 * latent, activation)
-        self.decoder = _mlp(latent, tuple(reversed(hidden)), space.dim, activation)
+        self.latent, self.beta = positive_integer("VAE: latent", latent), non_negative("VAE: beta", beta)
+        hidden = widths("VAE: hidden", hidden)
+        self.encoder = mlp(space.dim, hidden, 2 * self.latent, activation)
+        self.decoder = mlp(self.latent, hidden[::-1], space.dim, activation)
         if space.levels != 2:
             self.log_scale = nn.Parameter(torch.full(space.shape, -1.0))
 
     def encode(self, x: Tensor) -> Independent:
-        """The approximate posterior q(z | x): batch `(B,)`, event `(latent,)`."""
-        mu, log_var = self.encoder(self._centred(x)).chunk(2, dim=-1)  # 2 x (B, latent)
+        """The approximate posterior q(z | x): batch `(B,)`, event `(latent,)`.
+
+        Raises:
+            TypeError, ValueError: if the kind or shape of `x` is not the space's; its values are not looked at
+                (`space.validate(x)` does).
+        """
+        mu, log_var = full_precision(self.encoder(self._centred(x))).chunk(2, dim=-1)  # 2 x (B, latent)
         return Independent(Normal(mu, torch.exp(0.5 * log_var), validate_args=False), 1, validate_args=False)
 
     def decode(self, z: Tensor) -> Distribution:
         """The likelihood p(x | z): batch `z.shape[:-1]`, event `space.shape`."""
-        out = self.decoder(z).unflatten(-1, self.space.shape)  # (..., *space.shape)
+        z = z.to(next(self.decoder.parameters()).dtype)
+        out = full_precision(self.decoder(z)).unflatten(-1, self.space.shape)  # (..., *space.shape)
         pixels: Distribution
         if self.space.levels == 2:
             pixels = Bernoulli(logits=out, validate_args=False)
         elif self.space.levels:
-            pixels = DiscretizedLogistic(torch.sigmoid(out), self.log_scale, self.space.levels, validate_args=False)
+            pixels = DiscretizedLogistic(
+                torch.sigmoid(out), full_precision(self.log_scale), self.space.levels, validate_args=False
+            )
         else:
-            pixels = Normal(out, torch.exp(self.log_scale), validate_args=False)
+            pixels = Normal(out, torch.exp(full_precision(self.log_scale)), validate_args=False)
         return Independent(pixels, len(self.space.shape), validate_args=False)
 
     @property
     def prior(self) -> Independent:
         """The prior p(z) = N(0, I): event `(latent,)`."""
         weight = next(self.decoder.parameters())
-        zero = torch.zeros(self.latent, device=weight.device, dtype=weight.dtype)
+        zero = full_precision(torch.zeros(self.latent, device=weight.device, dtype=weight.dtype))
         return Independent(Normal(zero, torch.ones_like(zero), validate_args=False), 1, validate_args=False)
 
     def elbo_terms(
@@ -90,7 +94,7 @@ class VAE(Approximate):
     ) -> tuple[Tensor, Tensor]:
         """The two terms of the bound, `(B,)` nats each: reconstruction (estimated by `samples` draws) and KL (exact)."""
         self._unconditional(context)
-        _positive("samples", samples)
+        samples = positive_integer("samples", samples)
         q = self.encode(x)
         z = _reparameterize(q, samples, generator)  # (S, B, latent)
         reconstruction = self.decode(z).log_prob(self._as_value(x)).mean(0)  # (S, B) -> (B,)
@@ -119,7 +123,7 @@ class VAE(Approximate):
         (Burda et al., 2016, Theorem 1). Weights stay logarithms throughout; `chunk` of them are computed at a time.
         """
         self._unconditional(context)
-        _positive("samples", samples)
+        samples = positive_integer("samples", samples)
         q = self.encode(x)
         value = self._as_value(x)
         total = torch.full((len(x),), -math.inf, device=q.mean.device, dtype=q.mean.dtype)
@@ -131,15 +135,8 @@ class VAE(Approximate):
 
     def _sample(self, n: int, context: Tensor | None, generator: torch.Generator | None) -> Tensor:
         self._unconditional(context)
-        prior = self.prior.base_dist
-        z = prior.loc + prior.scale * _randn((n, self.latent), prior.loc, generator)
-        pixels = self.decode(z).base_dist  # type: ignore[attr-defined]
-        if isinstance(pixels, Bernoulli):
-            u = torch.rand(pixels.logits.shape, generator=generator, device=z.device, dtype=z.dtype)
-            return (u < torch.sigmoid(pixels.logits)).long()
-        if isinstance(pixels, DiscretizedLogistic):
-            return pixels.sample(generator=generator)
-        return pixels.loc + pixels.scale * _randn(pixels.loc.shape, pixels.loc, generator)
+        z = sample(self.prior, n, generator=generator)
+        return sample(self.decode(z), generator=generator)
 
     def decode_mean(self, z: Tensor) -> Tensor:
         """The expected image at each z, `(..., *space.shape)`: grey levels as real numbers."""
@@ -156,37 +153,18 @@ class VAE(Approximate):
 
     def _centred(self, x: Tensor) -> Tensor:
         """The encoder's input, `(B, D)`: grey levels scaled to [-1, 1]."""
-        if x.shape[1:] != self.space.shape or x.is_floating_point() == self.space.is_discrete:
-            self.space.validate(x)  # a batch without its channel would broadcast, and be wrong in silence
-        values = x.to(next(self.encoder.parameters()).dtype).flatten(1)
-        return values if self.space.levels is None else values * (2 / (self.space.levels - 1)) - 1
+        x = self.space.validate(x, values=False)  # a batch without its channel would broadcast, and be wrong in silence
+        return self.space.to_signed(x.flatten(1), next(self.encoder.parameters()).dtype)
 
     def _as_value(self, x: Tensor) -> Tensor:
-        return x.to(next(self.decoder.parameters()).dtype)
+        return full_precision(x.to(next(self.decoder.parameters()).dtype))
 
 
 def _reparameterize(q: Independent, samples: int, generator: torch.Generator | None) -> Tensor:
     """`samples` draws of z = mu + sigma * eps, `(S, B, latent)`; gradients flow to mu and sigma (slide 76)."""
     mu, sigma = q.base_dist.loc, q.base_dist.scale
-    eps = _randn((samples, *mu.shape), mu, generator)
+    eps = torch.randn((samples, *mu.shape), generator=generator, device=mu.device, dtype=mu.dtype)
     return mu + sigma * eps
-
-
-def _randn(shape: tuple[int, ...], like: Tensor, generator: torch.Generator | None) -> Tensor:
-    return torch.randn(shape, generator=generator, device=like.device, dtype=like.dtype)
-
-
-def _mlp(inputs: int, hidden: tuple[int, ...], outputs: int, activation: type[nn.Module]) -> nn.Sequential:
-    widths = [inputs, *hidden]
-    layers: list[nn.Module] = []
-    for before, after in pairwise(widths):
-        layers += [nn.Linear(before, after), activation()]
-    return nn.Sequential(*layers, nn.Linear(widths[-1], outputs))
-
-
-def _positive(name: str, value: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ValueError(f"{name} must be a positive integer, not {value!r}.")
 
 
 def _dynamic_mnist() -> Dataset:

@@ -5,6 +5,7 @@ import torch
 
 from gencourse.adversarial import losses
 from gencourse.adversarial.began import BEGAN
+from gencourse.adversarial.gan import GAN
 from gencourse.space import Space
 from gencourse.train import cosine, fit
 
@@ -151,8 +152,15 @@ def test_images_are_integers_of_the_space():
 
 @pytest.mark.parametrize("options", [{"gamma": 1.5}, {"gamma": -0.1}, {"step": 0.0}])
 def test_bad_settings_are_named(options):
-    with pytest.raises(ValueError, match="gamma is a ratio in"):
+    with pytest.raises(ValueError, match=r"gamma must be a ratio in|step must be a positive number"):
         model(**options)
+
+
+def test_it_has_nothing_of_a_game_it_does_not_play():
+    began = model()
+    assert not isinstance(began, GAN)
+    for other in ("loss", "penalty", "clip", "d_steps", "g_lr"):
+        assert not hasattr(began, other), other
 
 
 def test_it_takes_no_context():

@@ -6,7 +6,8 @@ from scipy.optimize import linear_sum_assignment
 from torch import nn
 
 from gencourse.adversarial import losses
-from gencourse.adversarial.wgan import RECIPES, WGAN, halves
+from gencourse.adversarial.dcgan import halves
+from gencourse.adversarial.wgan import RECIPES, WGAN
 from gencourse.checks import assert_every_parameter_learns
 from gencourse.space import Space
 from gencourse.train import fit

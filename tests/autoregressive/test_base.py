@@ -40,7 +40,7 @@ class Kept:
 
     def log_masses(self, x, i):
         self.asked.append((i, x.clone()))
-        return log_masses_of(self.model.conditionals(x), i, self.model.levels)
+        return log_masses_of(self.model.conditionals(x), i)
 
 
 class Remembering(Chain):
@@ -63,9 +63,7 @@ def test_the_order_is_row_by_row_and_within_a_pixel_channel_by_channel():
 def test_log_prob_is_the_sum_of_the_conditionals_and_the_probabilities_sum_to_one(space):
     model = Chain(space).double()
     x = every_example(space)
-    total = sum(
-        log_masses_of(model.conditionals(x), i, space.levels)[range(len(x)), x.flatten(1)[:, i]] for i in range(space.dim)
-    )
+    total = sum(log_masses_of(model.conditionals(x), i)[range(len(x)), x.flatten(1)[:, i]] for i in range(space.dim))
     assert torch.allclose(model.log_prob(x), total, rtol=0, atol=1e-12)
     assert total.exp().sum().item() == pytest.approx(1, abs=1e-12)
 
@@ -88,16 +86,16 @@ def test_the_three_kinds_of_conditionals_say_the_same():
             super().__init__(Normal(logits, 1.0), 0)
 
         def log_masses(self, i):
-            return log_masses_of(many, i, 2)
+            return log_masses_of(many, i)
 
     assert torch.allclose(log_prob_of(two, x), log_prob_of(many, x), rtol=0, atol=1e-12)
     for i in range(4):
-        assert torch.allclose(log_masses_of(two, i, 2), log_masses_of(many, i, 2), rtol=0, atol=1e-12)
-        torch.testing.assert_close(log_masses_of(Own(), i, 2), log_masses_of(many, i, 2))
+        assert torch.allclose(log_masses_of(two, i), log_masses_of(many, i), rtol=0, atol=1e-12)
+        torch.testing.assert_close(log_masses_of(Own(), i), log_masses_of(many, i))
 
 
 def test_log_masses_are_finite_where_probabilities_underflow():
-    masses = log_masses_of(Bernoulli(logits=torch.tensor([[-200.0, 200.0]])), 0, 2)
+    masses = log_masses_of(Bernoulli(logits=torch.tensor([[-200.0, 200.0]])), 0)
     assert masses.flatten().tolist() == pytest.approx([0.0, -200.0])
 
 

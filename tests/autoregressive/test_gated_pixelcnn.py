@@ -126,11 +126,11 @@ def test_what_is_wrong_is_said():
         conditional.log_prob(x)
     with pytest.raises(ValueError, match=r"labels must be integers 0\.\.2"):
         conditional.log_prob(x, torch.tensor([0, 3]))
-    with pytest.raises(ValueError, match=r"one for each of the 2 images"):
+    with pytest.raises(ValueError, match=r"needs labels \(2,\) .*; their shape is \(3,\)"):
         conditional.log_prob(x, torch.tensor([0, 1, 2]))
-    with pytest.raises(ValueError, match="one for each of the 4 images"):
+    with pytest.raises(ValueError, match=r"needs labels \(4,\)"):
         conditional.sample(4, torch.tensor([0, 1, 2]))
     with pytest.raises(ValueError, match="GatedPixelCNN is unconditional"):
         unconditional.log_prob(x, torch.tensor([0, 1]))
-    with pytest.raises(ValueError, match=r"kernel must be odd and at least 3, not 4"):
+    with pytest.raises(ValueError, match=r"kernel must be odd, .* 3 or more, not 4"):
         make(SPACES[0], kernel=4)

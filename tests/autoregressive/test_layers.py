@@ -121,7 +121,7 @@ def test_what_is_wrong_is_said():
         MaskedConv2d(1, 1, 4, "A")
     with pytest.raises(ValueError, match=r"PixelCNN needs images.*Space\(\(9,\)"):
         require_images(Space((9,), 2), "PixelCNN")
-    with pytest.raises(ValueError, match="PixelCNN: blocks must be a positive integer, not 0"):
-        require_images(Space((1, 3, 3), 2), "PixelCNN", blocks=0, channels=1)
+    with pytest.raises(ValueError, match="PixelCNN: channels must be at least 3"):
+        require_images(Space((3, 3, 3), 2), "PixelCNN", 2)
     with pytest.raises(ValueError, match="channels must be at least 3, a feature map for each colour"):
         require_images(Space((3, 3, 3), 2), "PixelCNN", channels=2)
