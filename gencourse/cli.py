@@ -68,7 +68,7 @@ def train(
     name: Annotated[str, typer.Argument(help="A model, as `gencourse models` lists it.")],
     recipe: Annotated[str | None, typer.Option(help="One of its recipes: `gencourse models --recipes`.")] = None,
     data: Annotated[
-        Path | None, typer.Option(help="Instead of a recipe: a folder of your pictures, or an array in a .npy or .npz file.")
+        str | None, typer.Option(help="Instead of a recipe: a folder of your pictures, or an array in a .npy or .npz file.")
     ] = None,
     size: Annotated[int | None, typer.Option(min=1, max=4096, help="Make your pictures SIZE x SIZE pixels.")] = None,
     grey: Annotated[bool, typer.Option("--grey", help="Make your pictures grey.")] = False,
@@ -82,13 +82,13 @@ def train(
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress bar.")] = False,
 ) -> None:
     """Train a model by one of its recipes, or on your own pictures, and report its metric on the test set."""
-    if (recipe is None) == (data is None):
+    if (recipe is None) == (data is None) or data == "":
         raise typer.BadParameter("say --recipe NAME, or --data and a folder of your pictures.", param_hint="--recipe")
     if data is None and (size is not None or grey):
         raise typer.BadParameter("--size and --grey are for your own pictures, with --data.", param_hint="--size")
     entry = _entry(name)
-    folder = out or Path("runs") / f"{name}-{recipe or (data and data.resolve().stem)}"
-    chosen = _recipe(entry, recipe) if recipe else None
+    folder = out or Path("runs") / f"{name}-{recipe if data is None else Path(data).resolve().stem}"
+    chosen = None if recipe is None else _recipe(entry, recipe)
     _folder_for_output(folder)
     if not resume and (folder / "checkpoint.pt").exists():
         raise FileExistsError(f"{folder} already holds a run; --resume continues it, and --out names another folder.")
@@ -345,9 +345,12 @@ def _recipe(entry: "Entry", name: str) -> "Recipe":
 
 
 def _same_but_for_case(what: str, name: str, known: list[str]) -> None:
-    plain = name.strip().lower().replace("-", "_")
-    if name not in known and plain in known:
-        raise ValueError(f"unknown {what}: {name!r}; did you mean {plain!r}?")
+    def letters(name: str) -> str:
+        return "".join(c for c in name.lower() if c.isalnum())
+
+    meant = [one for one in known if letters(one) == letters(name)]
+    if meant and name not in known:
+        raise ValueError(f"unknown {what}: {name!r}; did you mean {meant[0]!r}?")
 
 
 def _file_for_output(path: Path, endings: tuple[str, ...] = ()) -> None:
