@@ -27,7 +27,7 @@ SAID = {
 
 
 def table() -> dict[str, Any]:
-    """The lecture map's data: `chapters`, `tree` and `rows`."""
+    """The lecture map's data: `chapters`, the leaves `to_come`, and `rows`."""
     return tomllib.loads((BOOK / "lecture_map.toml").read_text(encoding="utf-8"))
 
 
@@ -112,15 +112,26 @@ def lecture_map() -> str:
 
 
 def tree() -> str:
-    """The lecture's taxonomy as a nested list, with a link to every finished chapter."""
-    data = table()
+    """The lecture's taxonomy as a nested list: the models of the catalogue with links to their chapters, and what is to come."""
+    to_come = table()["to_come"]
     lines = []
     for branch, title in catalog.BRANCHES.items():
+        leaves = [
+            (model.title, model.chapter)
+            for model in catalog.MODELS
+            if model.branch == branch
+        ]
+        for name, chapter in to_come.get(" / ".join(branch), []):
+            if name in dict(leaves):
+                raise SystemExit(
+                    f"{name} is in the catalogue now: take it off the leaves to come in lecture_map.toml."
+                )
+            leaves.append((name, chapter))
         said = f": {SAID[branch]}" if branch in SAID else ""
         lines.append(
             f"{'  ' * (len(branch) - 1)}- **{title[0].upper() + title[1:]}**{said}"
         )
-        for name, chapter in data["tree"].get(" / ".join(branch), []):
+        for name, chapter in sorted(leaves, key=lambda leaf: leaf[1]):
             number = int(chapter[:2])
             entry = (
                 f"[{name}]({chapter}.ipynb), chapter {number}"

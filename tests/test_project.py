@@ -1,5 +1,6 @@
 """The project's files agree with each other: versions, addresses, commands, links, the lecture map."""
 
+import dataclasses
 import importlib
 import importlib.util
 import os
@@ -105,7 +106,7 @@ def test_links_within_the_project_lead_somewhere(page):
 def test_every_paper_that_is_linked_is_in_the_references():
     listed = set(re.findall(r"url = \{(.*)\}", (BOOK / "references.bib").read_text(encoding="utf-8")))
     paper = re.compile(r"https?://(?:arxiv\.org/abs/|doi\.org/|proceedings\.mlr\.press/|openreview\.net/)[^\s)\"'\\>]+")
-    linked = {entry.url for entry in catalog.MODELS}
+    linked = set()
     for path in BOOK.glob("*.ipynb"):
         cells = nbformat.read(path, as_version=4).cells
         linked |= {url for cell in cells if cell.cell_type == "markdown" for url in paper.findall(cell.source)}
@@ -184,13 +185,47 @@ def test_every_slide_has_its_row():
     assert set(range(3, 132)) - covered == SLIDES_WITHOUT_A_ROW
 
 
-def test_the_tree_has_every_model_of_the_catalog_on_its_branch():
-    tree = PAGES.table()["tree"]
-    assert set(tree) <= {" / ".join(branch) for branch in catalog.BRANCHES}
-    for entry in catalog.MODELS:
-        assert entry.branch in catalog.BRANCHES
-        assert entry.chapter in PAGES.table()["chapters"]
-    assert {chapter for leaves in tree.values() for _, chapter in leaves} <= set(PAGES.table()["chapters"])
+def leaves_by_branch(text):
+    """The leaves of the tree as it stands on a page, by the titles of the branches above them."""
+    found, above = {}, []
+    for line in text.splitlines():
+        indent, item = re.fullmatch(r"( *)- (.*)", line).groups()
+        above = above[: len(indent) // 2]
+        if item.startswith("**"):
+            above.append(item.split("**")[1].lower())
+        else:
+            name, chapter = re.fullmatch(r"\[?(.*?)(?:\]\(.*\))?, chapter (\d+)", item).groups()
+            found.setdefault(tuple(above), []).append((name, int(chapter)))
+    return found
+
+
+@pytest.mark.parametrize("entry", catalog.MODELS, ids=lambda entry: entry.name)
+def test_the_tree_on_the_front_page_has_every_model_of_the_catalog_on_its_branch(entry):
+    tree = leaves_by_branch(
+        (BOOK / "index.md").read_text().split("<!-- the tree: begin -->\n\n")[1].split("\n\n<!-- the tree: end")[0]
+    )
+    titles = tuple(catalog.BRANCHES[entry.branch[:depth]].lower() for depth in range(1, len(entry.branch) + 1))
+    assert (entry.title, int(entry.chapter[:2])) in tree[titles]
+    assert sum(name == entry.title for leaves in tree.values() for name, _ in leaves) == 1
+    assert entry.chapter in PAGES.table()["chapters"]
+
+
+def test_what_is_still_to_come_stands_on_the_lecture_s_branches():
+    to_come = PAGES.table()["to_come"]
+    assert set(to_come) <= {" / ".join(branch) for branch in catalog.BRANCHES}
+    assert {chapter for leaves in to_come.values() for _, chapter in leaves} <= set(PAGES.table()["chapters"])
+
+
+def test_a_new_row_changes_the_front_page_and_a_missing_one_too(monkeypatch, capsys):
+    assert PAGES.main(["--check"]) == 0
+    nice = dataclasses.replace(catalog.entry("made"), name="nice", title="NICE", chapter="06-flows")
+    for models in ((*catalog.MODELS, dataclasses.replace(nice, title="Another flow")), catalog.MODELS[1:]):
+        monkeypatch.setattr(catalog, "MODELS", models)
+        assert PAGES.main(["--check"]) == 1
+        assert "book/index.md is not current" in capsys.readouterr().out
+    monkeypatch.setattr(catalog, "MODELS", (*catalog.MODELS, nice))
+    with pytest.raises(SystemExit, match="NICE is in the catalogue now: take it off the leaves to come"):
+        PAGES.main(["--check"])
 
 
 ROWS = PAGES.table()["rows"]

@@ -86,7 +86,7 @@ def test_the_wheel_imports_quietly_and_without_jupyter(environment, clean):
         "here = [name for name in ('IPython', 'ipykernel', 'jupyter_core', 'nbformat', 'papermill', 'ipywidgets', 'pytest')"
         " if importlib.util.find_spec(name)]\n"
         "loaded = [name for name in ('torch', 'matplotlib', 'sklearn', 'pooch') if name in sys.modules]\n"
-        "models = [name for name in sys.modules if name.startswith('gencourse.variational')]\n"
+        "models = [name for name in sys.modules if name.startswith('gencourse.variational.')]\n"
         "print(json.dumps([here, loaded, models, gencourse.__file__]))"
     )
     output = run(environment / "bin" / "python", "-c", program, **clean)

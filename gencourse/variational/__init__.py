@@ -1,1 +1,20 @@
-"""Explicit, approximate, variational: autoencoders and their descendants (slides 33-88)."""
+"""Explicit, approximate, variational: autoencoders and their descendants (slides 33-88).
+
+Its rows of the table of models, in the order in which they are read; `gencourse.catalog` collects them.
+"""
+
+from gencourse.entry import Entry
+
+ENTRIES = (
+    Entry(
+        name="vae",
+        title="Variational autoencoder",
+        branch=("explicit", "approximate", "variational"),
+        paper="kingma2014",
+        year=2014,
+        slides="44-87",
+        chapter="09-vae",
+        path="gencourse.variational.vae:VAE",
+        options=(("latent", 2), ("hidden", (16,))),
+    ),
+)
