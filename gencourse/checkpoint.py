@@ -4,22 +4,31 @@ import errno
 import io
 import json
 import os
+import pickle
 import tempfile
+import zipfile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+
+#: How a system says that a file finds no room.
+NO_ROOM = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
 
 
 def write_atomically(path: Path, content: bytes) -> None:
     """Write `content` to `path` so that a reader sees the old file or the new one, never a part.
 
     Raises:
-        OSError: in one sentence, if the disk is full or the folder cannot be written; the old file is untouched.
+        OSError: in one sentence, if the disk is full, the folder cannot be written, or `path` is no regular file (a device, a
+            folder); what was there is untouched.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.exists() and not path.is_file():
+        raise OSError(errno.EINVAL, "cannot write (it is there, and no regular file)", str(path))
     temporary = None
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
             temporary = Path(file.name)
             file.write(content)
@@ -29,7 +38,7 @@ def write_atomically(path: Path, content: bytes) -> None:
         os.replace(temporary, path)
     except OSError as error:
         kept = "; the earlier file is untouched" if path.exists() else ""
-        if error.errno in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT):
+        if error.errno in NO_ROOM:
             raise OSError(error.errno, f"no room on the disk to write {len(content):,} bytes{kept}", str(path)) from None
         raise OSError(error.errno, f"cannot write ({error.strerror}){kept}", str(path)) from None
     finally:
@@ -44,10 +53,22 @@ def sweep(path: Path) -> None:
 
 
 def save(path: Path, state: Any) -> None:
-    """Save tensors, numbers, strings and containers of them, atomically."""
+    """Save tensors, numbers, strings and containers of them, atomically; NumPy's numbers and arrays as Python's, and lists."""
     buffer = io.BytesIO()
-    torch.save(state, buffer)
+    torch.save(plain(state), buffer)
     write_atomically(path, buffer.getvalue())
+
+
+def plain(value: Any) -> Any:
+    """The same, with Python's numbers and lists for NumPy's, which `load` would refuse."""
+    if isinstance(value, np.generic | np.ndarray):
+        return value.tolist()
+    if isinstance(value, dict):
+        made = {plain(key): plain(part) for key, part in value.items()}
+        return value if all(made.get(key) is part for key, part in value.items()) else made
+    if isinstance(value, list):
+        return [plain(part) for part in value]
+    return tuple(plain(part) for part in value) if type(value) is tuple else value
 
 
 def load(path: Path, device: str | torch.device = "cpu") -> Any:
@@ -55,14 +76,30 @@ def load(path: Path, device: str | torch.device = "cpu") -> Any:
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if the file is damaged, or holds anything else than data.
+        ValueError: if the file is damaged, be it in one byte, or holds anything else than data.
     """
     if not path.is_file():
         raise FileNotFoundError(f"{path} does not exist.")
     try:
-        return torch.load(path, map_location=device, weights_only=True)
+        return torch.load(_checked(path), map_location=device, weights_only=True)
     except Exception as error:  # torch raises a dozen kinds, from EOFError to UnpicklingError
+        if isinstance(error, pickle.UnpicklingError):  # whole, for its checksums are right
+            raise ValueError(f"{path} holds more than tensors and plain data, so that loading it might run code.") from None
         raise ValueError(f"{path} is damaged or is not a gencourse file ({type(error).__name__}); delete it.") from None
+
+
+def _checked(path: Path) -> io.BytesIO:
+    """The archive with each member read, which compares the checksums, and written anew.
+
+    torch looks at no checksum, and believes the headers: where one has a flag too many, it skips the member and leaves its tensor
+    to chance. Of the old headers, only the names come along.
+    """
+    copy = io.BytesIO()
+    with zipfile.ZipFile(path) as archive, zipfile.ZipFile(copy, "w") as new:
+        for member in archive.infolist():
+            new.writestr(member.filename, archive.read(member))
+    copy.seek(0)
+    return copy
 
 
 def write_json(path: Path, content: Any) -> None:

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -90,6 +91,85 @@ def test_a_damaged_file_is_named(tmp_path, damage):
         checkpoint.load(path)
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_every_byte_that_is_flipped_is_noticed_or_does_not_matter(tmp_path):
+    """Where a flip passes, such as in the padding between two members, the content is the same."""
+    path, state = tmp_path / "a.pt", {"w": torch.arange(6.0).view(2, 3), "step": 7, "curve": [(1, 0.5)]}
+    checkpoint.save(path, state)
+    content = bytearray(path.read_bytes())
+    assert len(content) < 3000
+    refused, sentences = 0, set()
+    for i in range(len(content)):
+        for flip in (0xFF, 1 << i % 8):
+            content[i] ^= flip
+            path.write_bytes(content)
+            content[i] ^= flip
+            try:
+                loaded = checkpoint.load(path)
+            except ValueError as error:
+                sentences.add(str(error).replace(str(path), "PATH"))
+                refused += 1
+                continue
+            assert torch.equal(loaded["w"], state["w"]), i
+            assert loaded["w"].dtype == torch.float32
+            assert (loaded["step"], loaded["curve"]) == (7, [(1, 0.5)]), i
+    assert refused > len(content) // 2  # the rest is padding between members, and what headers say twice
+    assert all(sentence.startswith("PATH ") and "\n" not in sentence for sentence in sentences)
+
+
+def test_one_flipped_byte_of_a_weight_is_damage(tmp_path):
+    path = tmp_path / "model.pt"
+    weight = torch.full((1000,), 0.5)
+    checkpoint.save(path, {"weight": weight})
+    content = bytearray(path.read_bytes())
+    content[content.index(weight.numpy().tobytes()) + 2003] ^= 0x40  # 0.5 becomes 1.7e38
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"model\.pt is damaged"):
+        checkpoint.load(path)
+
+
+def test_numpy_s_numbers_are_saved_as_python_s(tmp_path):
+    state = {
+        "lr": np.float64(0.1),
+        "n": [np.int64(3), {"clip": (np.float32(0.5), np.bool_(True))}],
+        "betas": np.array([0.5, 0.9]),
+    }
+    checkpoint.save(tmp_path / "a.pt", {**state, "w": torch.ones(2)})
+    loaded = checkpoint.load(tmp_path / "a.pt")
+    assert torch.equal(loaded.pop("w"), torch.ones(2))
+    assert loaded == {"lr": 0.1, "n": [3, {"clip": (0.5, True)}], "betas": [0.5, 0.9]}
+    assert type(loaded["lr"]) is float
+    assert type(loaded["n"][1]["clip"][1]) is bool
+
+
+def test_a_whole_file_with_other_things_is_not_to_be_deleted(tmp_path):
+    path = tmp_path / "a.pt"
+    torch.save({"lr": np.float64(0.1)}, path)
+    with pytest.raises(ValueError, match=r"a\.pt holds more than tensors and plain data") as caught:
+        checkpoint.load(path)
+    assert "delete" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["file/a.pt", "link/a.pt", "file/sub/a.pt"])
+def test_a_folder_that_cannot_be_made_is_one_sentence(tmp_path, name):
+    (tmp_path / "file").write_text("in the way")
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(OSError, match="cannot write") as caught:
+        checkpoint.save(tmp_path / name, STATE)
+    assert caught.value.filename == str(tmp_path / name)
+    assert sorted(os.listdir(tmp_path)) == ["file", "link"]
+
+
+def test_what_is_no_regular_file_is_not_replaced(tmp_path):
+    """As root, a device would be gone."""
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "folder").mkdir()
+    for name in ("pipe", "folder"):
+        with pytest.raises(OSError, match="no regular file"):
+            checkpoint.write_atomically(tmp_path / name, b"new")
+    assert (tmp_path / "pipe").is_fifo()
+    assert sorted(os.listdir(tmp_path)) == ["folder", "pipe"]
 
 
 def test_a_missing_file_is_named(tmp_path):
