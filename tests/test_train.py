@@ -1,15 +1,23 @@
 """`fit` against what can be worked out by hand: updates, batches, rates, averages, endings."""
 
+import ast
+import json
 import math
 import os
 import signal
+import subprocess
+import sys
+from graphlib import TopologicalSorter
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 from toy_models import Duel, Pixels, Walker, weights
 
-from gencourse import data
+import gencourse
+from gencourse import checkpoint, data
 from gencourse.data import Dataset, binarize
 from gencourse.kinds import Tractable
 from gencourse.space import Space
@@ -97,6 +105,34 @@ def test_a_gan_in_miniature_learns_where_the_data_are():
     assert (model.sample(1000).mean(0) - x.mean(0)).abs().max() < 0.4
 
 
+def test_one_move_is_the_loop_that_everybody_has_written():
+    """Adam on the same batches with the same noise, written out."""
+    model, plain, batches = small_vae(), small_vae(), []
+
+    class Noted(VAE):
+        def moves(self):
+            (move,) = super().moves()
+
+            def loss(x, context):
+                batches.append((x.clone(), torch.get_rng_state()))
+                return move.loss(x, context)
+
+            return [Move(move.name, loss, self.parameters())]
+
+    model.__class__ = Noted
+    history = fit(model, BARS, steps=12, batch_size=7, **QUIET)
+    optimizer, losses = torch.optim.Adam(plain.parameters(), lr=1e-3), []
+    for x, noise in batches:
+        torch.set_rng_state(noise)
+        loss = plain.moves()[0].loss(x, None).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert history.losses["-elbo"] == pytest.approx(losses, rel=1e-5)
+    torch.testing.assert_close(weights(model), weights(plain), rtol=0, atol=1e-5)
+
+
 # --- batches ---------------------------------------------------------------------------------------------------------
 
 
@@ -123,6 +159,19 @@ def test_micro_batches_are_the_same_examples_and_the_same_updates():
     for pieces in (2, 5):
         assert torch.allclose(runs[pieces][0], runs[1][0], rtol=0, atol=1e-12)
         assert torch.allclose(runs[pieces][1], runs[1][1], rtol=0, atol=1e-6)
+
+
+def test_each_micro_batch_has_random_numbers_of_its_own():
+    class Noisy(Walker):
+        def log_prob(self, x, context=None):
+            self.seen.append(torch.rand(3))
+            return -self.weight.expand(len(x))
+
+    model = Noisy()
+    fit(model, NUMBERS, steps=3, batch_size=20, micro_batches=5, **QUIET)
+    drawn = torch.stack(model.seen)
+    assert len(drawn) == 15
+    assert len(drawn.unique(dim=0)) == 15
 
 
 def test_labels_reach_the_model_beside_their_examples():
@@ -226,6 +275,36 @@ def test_the_average_is_the_recursion_written_out():
         average = decay * average + (1 - decay) * -t
     assert model.weight.item() == pytest.approx(average, rel=1e-5)
     assert -200 + 9 - 1e-2 < model.weight.item() < -190  # a decay of 0.9 lags 9 steps behind a ramp
+
+
+class Settling(Walker):
+    """Notes with which weight, and with which random numbers, it was asked to settle."""
+
+    def __init__(self):
+        super().__init__()
+        self.settled = []
+
+    def settle(self):
+        self.settled.append((self.weight.item(), torch.rand(2).tolist()))
+
+
+def test_an_averaged_model_settles_once_on_its_averaged_weights():
+    model, plain = Settling(), Settling()
+    fit(model, NUMBERS, steps=20, batch_size=8, lr=1.0, ema=0.9, optimizer=SGD, **QUIET)
+    assert [weight for weight, _ in model.settled] == [model.weight.item()]
+    assert -20 < model.weight.item() < -11  # the average, not the last weight
+    fit(plain, NUMBERS, steps=20, batch_size=8, lr=1.0, optimizer=SGD, **QUIET)
+    assert plain.settled == []  # nothing was averaged
+
+
+def test_settling_draws_what_the_seed_says_whatever_was_drawn_before():
+    drawn = {}
+    for name, steps, seed in (("a", 5, 0), ("longer", 9, 0), ("other", 5, 1)):
+        model = Settling()
+        fit(model, NUMBERS, steps=steps, batch_size=8, ema=0.9, seed=seed, **QUIET)
+        drawn[name] = model.settled[0][1]
+    assert drawn["a"] == drawn["longer"]
+    assert drawn["a"] != drawn["other"]
 
 
 # --- validation ------------------------------------------------------------------------------------------------------
@@ -360,6 +439,42 @@ def test_ctrl_c_keeps_what_was_learned(tmp_path):
     assert torch.equal(weights(model), weights(whole))
 
 
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
+def test_a_machine_that_is_taken_away_keeps_what_was_learned(tmp_path, name):
+    """Schedulers, `kill` and a closed terminal; some say it more than once."""
+    number = getattr(signal, name)
+
+    def told(step, model):
+        if step == 6:
+            os.kill(os.getpid(), number)
+            os.kill(os.getpid(), number)
+
+    model, same = small_vae(), small_vae()
+    before = signal.signal(number, lambda *_: pytest.fail("it reached the caller"))
+    handler = signal.getsignal(number)
+    try:
+        with pytest.warns(UserWarning, match="interrupted after step 6 of 20"):
+            history = fit(model, BARS, steps=20, batch_size=7, callback=told, out=tmp_path, **QUIET)
+        assert signal.getsignal(number) is handler
+    finally:
+        signal.signal(number, before)
+    assert history.interrupted
+    assert checkpoint.load(tmp_path / "checkpoint.pt")["step"] == history.steps == 6
+    fit(same, BARS, steps=6, batch_size=7, **QUIET)
+    assert torch.equal(weights(model), weights(same))
+
+
+def test_a_signal_that_is_ignored_stays_ignored():
+    """As under nohup."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        history = fit(Walker(), NUMBERS, steps=3, batch_size=8, callback=lambda *_: os.kill(os.getpid(), signal.SIGHUP), **QUIET)
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert not history.interrupted
+    assert history.steps == 3
+
+
 def test_a_second_ctrl_c_stops_at_once():
     def twice(step, model):
         os.kill(os.getpid(), signal.SIGINT)
@@ -382,6 +497,19 @@ def test_the_seed_decides_the_weights():
     assert torch.equal(runs["a"][0], runs["b"][0])
     assert runs["a"][1] == runs["b"][1]
     assert not torch.equal(runs["a"][0], runs["c"][0])
+
+
+def test_numpy_s_numbers_train_like_python_s():
+    runs = []
+    for number, integer in ((float, int), (np.float64, np.int64)):
+        model = small_vae()
+        counts = {"steps": 12, "batch_size": 14, "seed": 1, "validate_every": 3, "micro_batches": 2, "checkpoint_every": 5}
+        rates = {"lr": 0.01, "clip": 2.0, "ema": 0.9}
+        settings = {name: integer(value) for name, value in counts.items()} | {n: number(value) for n, value in rates.items()}
+        history = fit(model, BARS, valid=BARS, schedule=lambda p, number=number: number(1 - p), **settings, **QUIET)
+        runs.append((weights(model), history.losses, history.valid))
+    assert torch.equal(runs[0][0], runs[1][0])
+    assert runs[0][1:] == runs[1][1:]
 
 
 def test_the_caller_s_random_numbers_are_left_alone():
@@ -476,3 +604,60 @@ def test_a_gradient_of_another_memory_layout_steps_the_right_entries():
         fit(model, x, steps=3, batch_size=4, lr=0.1, optimizer=optimizer, progress=False)
         ended.append(model.W.detach())
     torch.testing.assert_close(*ended, rtol=0, atol=1e-6)
+
+
+SIGNALLED = """
+import json, os, signal, sys
+import torch
+from gencourse import checkpoint, data
+from gencourse.space import Space
+from gencourse.train import fit
+from gencourse.variational.vae import VAE
+
+def tell_the_parent(step, model):
+    if step == 6:
+        os.kill(os.getppid(), signal.SIGTERM)
+
+if __name__ == "__main__":
+    torch.manual_seed(0)
+    model, out = VAE(Space((1, 3, 3), 2), latent=2, hidden=(16,)), sys.argv[1]
+    settings = {"steps": 100_000, "batch_size": 14, "device": "cpu", "devices": 2, "progress": False, "out": out}
+    history = fit(model, data.load("bars_and_stripes").train, callback=tell_the_parent, **settings)
+    saved = checkpoint.load(__import__("pathlib").Path(out) / "checkpoint.pt")
+    same = all(torch.equal(value, saved["model"][name]) for name, value in model.state_dict().items())
+    print(json.dumps([history.interrupted, history.steps, saved["step"], same]))
+"""
+
+
+def test_two_processes_that_are_told_to_stop_stop_after_the_same_step(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(SIGNALLED)
+    done = subprocess.run([sys.executable, script, tmp_path / "run"], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    interrupted, steps, saved, same = json.loads(done.stdout.splitlines()[-1])
+    assert interrupted
+    assert 6 <= steps == saved < 100_000
+    assert same
+    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == ["checkpoint.pt", "history.json"]
+
+
+# --- the files -------------------------------------------------------------------------------------------------------
+
+
+def test_what_trains_is_imported_in_one_direction():
+    """Every import counts, also those for types alone and those inside functions."""
+    root = Path(gencourse.__file__).parent
+    paths = {f"gencourse.train.{path.stem}": path for path in (root / "train").glob("*.py")} | {
+        "gencourse.kinds": root / "kinds.py"
+    }
+    paths["gencourse.train"] = paths.pop("gencourse.train.__init__")
+    needs = {}
+    for name, path in paths.items():
+        wanted = set()
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom):
+                parts = {f"{node.module}.{alias.name}" for alias in node.names}
+                wanted |= parts & paths.keys() or {node.module} & paths.keys()
+        needs[name] = wanted
+    order = list(TopologicalSorter(needs).static_order())  # raises a CycleError, which names the circle
+    assert order.index("gencourse.kinds") < order.index("gencourse.train.loop") < order.index("gencourse.train")

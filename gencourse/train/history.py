@@ -13,7 +13,7 @@ class History:
         valid: `(step, loss)` on the validation data, in evaluation mode; empty if no move's loss can be validated.
         best_step: the step whose weights were kept (None without validation).
         seconds: spent in training, over all resumed parts.
-        interrupted: True if Ctrl-C ended the run early.
+        interrupted: True if Ctrl-C, a SIGTERM or a SIGHUP ended the run early.
         device, versions: where, and with what, it ran.
     """
 

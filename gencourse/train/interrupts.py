@@ -1,5 +1,7 @@
-"""Ctrl-C as a wish."""
+"""Ctrl-C, and a machine that is about to be taken away, as a wish to stop after this step."""
 
+import multiprocessing
+import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -8,21 +10,33 @@ from typing import Any
 
 
 @contextmanager
-def interrupts() -> Iterator[Callable[[], bool]]:
-    """Turn the first Ctrl-C into a wish to stop after this step; a second one stops at once."""
+def interrupts(pass_on: bool = False) -> Iterator[Callable[[], bool]]:
+    """Turn the first Ctrl-C, a SIGTERM (schedulers, `kill`) or a SIGHUP (a closed terminal) into a wish to stop after this step.
+
+    A second Ctrl-C stops at once. A signal that the process ignores (`nohup`) stays ignored. With `pass_on`, the processes
+    started here are told too.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield lambda: False
         return
-    asked = False
+    got: list[int] = []
 
     def ask(signum: int, frame: Any) -> None:
-        nonlocal asked
-        if asked:
+        if signum == signal.SIGINT and signal.SIGINT in got:
             raise KeyboardInterrupt
-        asked = True
+        got.append(signum)
+        if pass_on:
+            for child in multiprocessing.active_children():
+                if child.pid is not None and child.is_alive():
+                    os.kill(child.pid, signal.SIGTERM)  # any number of these is one wish
 
-    before = signal.signal(signal.SIGINT, ask)
+    before = {}
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):  # Windows has no SIGHUP
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) not in (signal.SIG_IGN, None):  # None: set by C, not to be put back
+            before[number] = signal.signal(number, ask)
     try:
-        yield lambda: asked
+        yield lambda: bool(got)
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -29,6 +29,7 @@ import copy
 import os
 import tempfile
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -39,8 +40,10 @@ from gencourse import checkpoint
 from gencourse.data import Dataset
 from gencourse.kinds import GenerativeModel, Move
 from gencourse.train.devices import make_fabric
+from gencourse.train.folder import taken
 from gencourse.train.history import History
-from gencourse.train.plan import Pair, Plan, pair
+from gencourse.train.interrupts import interrupts
+from gencourse.train.plan import Pair, Plan, parts
 from gencourse.train.rates import adam, constant
 from gencourse.train.run import Run
 
@@ -100,69 +103,57 @@ def fit(
             One process with 2 micro-batches and two processes compute the same updates, up to rounding. (Running
             statistics of a batch norm are those of the first process.)
         resident: keep the training set on the device; False copies each batch.
-        out: a folder for checkpoints and the history. It must not hold a run yet, unless `resume`.
+        out: a folder for checkpoints and the history. It must not hold a run yet, unless `resume`, and no two runs may be at
+            work in it.
         checkpoint_every: steps between checkpoints.
-        resume: continue from the checkpoint in `out`, if there is one.
+        resume: continue from the checkpoint in `out`, if there is one; it must be of the same run: the same model, data and
+            arguments, for as long as the rate is constant but for `steps`.
         callback: called as `callback(step, model)` after every step, `step` counting from 1.
         progress: show a progress bar.
 
     Returns:
-        The `History`. Ctrl-C ends the run after the current step, keeps what was learned and returns.
+        The `History`. Ctrl-C, a SIGTERM or a SIGHUP ends the run after the current step, keeps what was learned and returns.
 
     Raises:
         ValueError, TypeError: if an argument is out of range or the data do not belong to the model's space.
         FloatingPointError: if a loss is not finite, naming the step and the move.
-        FileExistsError: if `out` already holds a run and `resume` is False.
-        OSError: if a checkpoint cannot be written; the earlier one is untouched.
+        FileExistsError: if `out` already holds a run and `resume` is False, or another run is at work in it.
+        OSError: if `out` cannot be made or written, before anything is trained; later, if a checkpoint cannot be written: the
+            earlier one is untouched.
     """
-    if not isinstance(data, Tensor | tuple):
-        if not isinstance(data, Dataset):
-            raise TypeError(
-                f"fit: data must be a Dataset, a tensor, or a pair (examples, conditions), not {type(data).__name__}; "
-                "torch.from_numpy(x) makes a tensor of an array."
-            )
-        labels = (data.train_labels, data.valid_labels) if conditional else (None, None)
-        if conditional and data.train_labels is None:
-            raise ValueError(f"fit: the data set {data.name!r} has no labels to condition on.")
-        augment = augment or data.augment
-        if valid is None and len(data.valid):
-            valid = (data.valid, labels[1])
-        data = (data.train, labels[0])
-    plan = Plan(
-        train=pair(data),
-        valid=None if valid is None else pair(valid),
-        augment=augment,
-        steps=steps,
-        batch_size=batch_size,
-        lr=lr,
-        seed=seed,
-        optimizer=optimizer,
-        schedule=schedule,
-        clip=clip,
-        ema=ema,
-        keep_best=keep_best,
-        validate_every=max(1, steps // 20) if validate_every is None else validate_every,
-        devices=devices,
-        micro_batches=devices if micro_batches is None else micro_batches,
-        resident=resident,
-        out=None if out is None else Path(out),
-        checkpoint_every=checkpoint_every,
-        resume=resume,
-        callback=callback,
-        progress=progress,
-    )
+    asked = {name: value for name, value in locals().items() if name in Plan.__dataclass_fields__}
+    asked["train"], asked["valid"] = parts(data, valid, conditional)
+    if isinstance(data, Dataset):
+        asked["augment"] = augment or data.augment
+    plan = Plan(**asked)
     plan.check(model.space)
     under_torchrun = "TORCHELASTIC_RUN_ID" in os.environ
-    fabric = make_fabric(device, devices, precision, under_torchrun)
-    if devices == 1 or under_torchrun:
+    fabric = make_fabric(plan.device, plan.devices, plan.precision, under_torchrun)
+    if plan.devices == 1 or under_torchrun:
         fabric.launch()
-        return _play(fabric, model, plan)
-    with tempfile.TemporaryDirectory() as folder:  # through a pipe, a long history would block, and tensors be lost
+        with _folder(plan, model) if fabric.is_global_zero else nullcontext():
+            return _play(fabric, model, plan)
+    # Results through a file: through a pipe, a long history would block, and tensors be lost.
+    with tempfile.TemporaryDirectory() as folder, _folder(plan, model), interrupts(pass_on=True) as interrupted:
         result = Path(folder) / "result.pt"
-        fabric.launch(_play_in_child, model, plan, result)  # type: ignore[arg-type]
+        try:
+            fabric.launch(_play_in_child, model, plan, result)  # type: ignore[arg-type]
+        except Exception:
+            if interrupted():  # before they could train
+                raise KeyboardInterrupt from None
+            raise
         state = checkpoint.load(result)
     model.load_state_dict(state["weights"])
     return History(**state["history"])
+
+
+def _folder(plan: Plan, model: GenerativeModel) -> AbstractContextManager[None]:
+    """The run's folder, taken for this run alone; nothing for a run without one."""
+    if plan.out is None:
+        return nullcontext()
+    size = sum(value.nbytes for value in model.state_dict().values() if isinstance(value, Tensor))
+    copies = 1 + bool(plan.ema) + 2 * (plan.optimizer is adam)  # the weights, their average, Adam's moments
+    return taken(plan.out, resume=plan.resume, room=copies * size, settings=plan.told())
 
 
 def _play(fabric: "Fabric", model: GenerativeModel, plan: Plan) -> History:

@@ -7,6 +7,7 @@ import time
 import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, nullcontext
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -14,9 +15,11 @@ from torch import Tensor
 
 from gencourse import checkpoint
 from gencourse.kinds import GenerativeModel, Move
+from gencourse.train import state
 from gencourse.train.average import Average
 from gencourse.train.batches import Batches, seed_device, seed_of
 from gencourse.train.devices import versions
+from gencourse.train.fingerprint import fingerprint, refuse_another
 from gencourse.train.history import History
 from gencourse.train.interrupts import interrupts
 from gencourse.train.plan import Pair, Plan
@@ -33,15 +36,16 @@ class Run:
         self.device = fabric.device
         self.judge = next((move for move in moves if move.validate), None)  # whose loss says which weights are better
         self.optimizers = [(move.optimizer or plan.optimizer)(move.learns, lr=move.lr or plan.lr) for move in moves]
+        for group in (group for optimizer in self.optimizers for group in optimizer.param_groups):
+            group.update({name: checkpoint.plain(value) for name, value in group.items() if name != "params"})
         self.rates = [[group["lr"] for group in optimizer.param_groups] for optimizer in self.optimizers]
         self.average = Average(model, plan.ema) if plan.ema else None
         self.best: dict[str, Any] = {"loss": math.inf, "weights": None}
         self.step = 0
-        if plan.resume and plan.out and (plan.out / "checkpoint.pt").exists():
-            self.restore()
-        if plan.out and fabric.is_global_zero:
-            checkpoint.sweep(plan.out / "checkpoint.pt")
-            checkpoint.sweep(plan.out / "history.json")
+        if plan.out:
+            self.fingerprint = fingerprint(plan, model, moves, self.optimizers)
+            if plan.resume and (plan.out / "checkpoint.pt").exists():
+                self.restore(plan.out)
         history.device = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else self.device.type
         history.versions = versions()
         self.batches = Batches(plan, self.device, fabric.global_rank, fabric.world_size)
@@ -66,13 +70,22 @@ class Run:
 
     def goes_on(self) -> bool:
         """Whether there is another step to play; sets its learning rates."""
-        if self.step >= self.plan.steps or self.interrupted():
+        if self.step >= self.plan.steps or self.is_asked_to_stop():
             return False
-        factor = self.plan.schedule(self.step / self.plan.steps)
+        factor = self.plan.rate(self.step / self.plan.steps)
         for optimizer, initial in zip(self.optimizers, self.rates, strict=True):
             for group, rate in zip(optimizer.param_groups, initial, strict=True):
                 group["lr"] = rate * factor
         return True
+
+    def is_asked_to_stop(self) -> bool:
+        """Whether a signal came. Processes that train together agree: one that stopped alone would leave the others waiting."""
+        if self.fabric.world_size == 1:
+            return self.interrupted()
+        if self.step % self.sync_every:
+            return False
+        wishes = self.fabric.all_reduce(torch.tensor(float(self.interrupted()), device=self.device), reduce_op="sum")
+        return float(wishes) > 0  # type: ignore[arg-type]
 
     def next_batch(self) -> Iterator[Pair]:
         """This process's pieces of the next batch."""
@@ -177,39 +190,45 @@ class Run:
         self.record()
         self.history.seconds = self.earlier + time.perf_counter() - self.start
         average = None if self.average is None else {"values": self.average.values, "count": self.average.count}
-        state = {
+        content = {
             "step": self.step,
-            "fingerprint": self.plan.fingerprint(),
+            "fingerprint": self.fingerprint,
             "model": self.model.state_dict(),
             "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
             "average": average,
             "best": self.best,
             "history": self.history.to_dict(),
         }
-        checkpoint.save(out / "checkpoint.pt", state)
+        checkpoint.save(out / "checkpoint.pt", content)
         checkpoint.write_json(out / "history.json", self.history.to_dict())
 
-    def restore(self) -> None:
-        """Continue from the checkpoint, if it is of the same run."""
-        out = self.plan.out
-        assert out is not None
-        state = checkpoint.load(out / "checkpoint.pt", self.device)
-        if not isinstance(state, dict) or "fingerprint" not in state:
-            raise ValueError(f"fit: cannot resume {out}: its checkpoint.pt was not written by fit.")
-        for name, now in self.plan.fingerprint().items():
-            before = state["fingerprint"].get(name)
-            if before != now:
-                raise ValueError(f"fit: cannot resume {out}: it was begun with {name}={before}, and this call has {name}={now}.")
+    def restore(self, out: Path) -> None:
+        """Continue from the checkpoint, if it is whole and of the same run."""
+        saved = checkpoint.load(out / "checkpoint.pt", self.device)
+        own = self.model.state_dict()
         try:
-            self.model.load_state_dict(state["model"])
-        except RuntimeError:
-            raise ValueError(f"fit: cannot resume {out}: it holds a model of another architecture.") from None
-        for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
-            optimizer.load_state_dict(saved)
+            state.check_keys(saved)
+        except state.Unfit as what:
+            raise ValueError(
+                f"fit: cannot resume {out}: its checkpoint.pt was not written by this version of fit ({what})."
+            ) from None
+        if not state.same_shapes(saved["model"], own):
+            raise ValueError(f"fit: cannot resume {out}: it holds a model of another architecture.")
+        refuse_another(out, saved["fingerprint"], self.fingerprint)
+        try:
+            state.check_history(saved["history"], saved["step"], self.moves)
+            state.check_best(saved["best"], own)
+            state.check_average(saved["average"], self.average.values if self.average else None)
+            state.expect(isinstance(saved["optimizers"], list), "it has no optimisers")
+            state.expect(len(saved["optimizers"]) == len(self.optimizers), "it has optimisers for other moves")
+            loaded = [state.check_optimizer(*pair) for pair in zip(saved["optimizers"], self.optimizers, strict=True)]
+        except state.Unfit as what:
+            raise ValueError(f"fit: cannot resume {out}: its checkpoint.pt is damaged: {what}.") from None
+        self.model.load_state_dict(saved["model"])
+        for optimizer, content in zip(self.optimizers, loaded, strict=True):
+            optimizer.load_state_dict(content)
         if self.average:
-            self.average.values, self.average.count = state["average"]["values"], state["average"]["count"]
-        self.best, self.step = state["best"], state["step"]
-        saved = state["history"]
-        saved["valid"] = [tuple(pair) for pair in saved["valid"]]
-        saved["interrupted"] = False
-        self.history.__dict__.update(saved)
+            self.average.values, self.average.count = saved["average"]["values"], saved["average"]["count"]
+        self.best, self.step = saved["best"], saved["step"]
+        history = {**saved["history"], "interrupted": False, "valid": [tuple(pair) for pair in saved["history"]["valid"]]}
+        self.history.__dict__.update(history)
