@@ -269,6 +269,7 @@ RECIPES = (
         fit={"steps": 3000, "batch_size": 64, "lr": 1e-3, "ema": 0.999},
         metric="frechet_ratio",
         band=3.0,
+        quick=True,
     ),
     Recipe(
         "faces",

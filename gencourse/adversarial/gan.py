@@ -161,6 +161,7 @@ RECIPES = (
         metric="mode_overlap",
         samples=10_000,
         band=0.8,
+        quick=True,
     ),
     Recipe(
         # a generator much slower than its discriminator settles on one mode: the overlap comes near 1/8, and to no more
@@ -188,5 +189,6 @@ RECIPES = (
         metric="frechet_ratio",
         samples=3600,
         band=3.3,
+        quick=True,
     ),
 )

@@ -126,6 +126,7 @@ RECIPES = (
         metric="mode_overlap",
         samples=10_000,
         band=0.9,
+        quick=True,
     ),
     Recipe(
         "digits",
