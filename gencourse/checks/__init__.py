@@ -1,11 +1,13 @@
-"""The invariants that make a model right. The book's proof cells, the tests and the exercises call the same ones."""
+"""The invariants that make a model right. The book's proof cells and the tests call the same ones.
 
-from gencourse.checks.autoregressive import (
-    assert_autoregressive,
-    assert_cached_equals_naive,
-    assert_full_context,
-    influence,
-)
+Those of one family stand in a file of their own and are imported when they are first used, so that this package needs no
+family of models.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from gencourse.checks.densities import assert_density_integrates, assert_invertible, assert_log_det
 from gencourse.checks.invariants import (
     assert_bound,
     assert_every_parameter_learns,
@@ -15,16 +17,48 @@ from gencourse.checks.invariants import (
 )
 from gencourse.checks.statements import claim, equation
 
+if TYPE_CHECKING:
+    from gencourse.checks.autoregressive import (
+        assert_autoregressive,
+        assert_cached_equals_naive,
+        assert_full_context,
+        changes,
+        influence,
+    )
+
 __all__ = [
     "assert_autoregressive",
     "assert_bound",
     "assert_cached_equals_naive",
+    "assert_density_integrates",
     "assert_every_parameter_learns",
     "assert_full_context",
+    "assert_invertible",
+    "assert_log_det",
     "assert_normalized",
     "assert_sampler_matches",
+    "changes",
     "claim",
     "equation",
     "every_example",
     "influence",
 ]
+
+#: The file of each check that belongs to one family.
+_FAMILIES = {
+    "assert_autoregressive": "autoregressive",
+    "assert_cached_equals_naive": "autoregressive",
+    "assert_full_context": "autoregressive",
+    "changes": "autoregressive",
+    "influence": "autoregressive",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _FAMILIES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_FAMILIES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -2,11 +2,13 @@
 
 import pytest
 import torch
+from torch.distributions import Bernoulli
 
+from gencourse.autoregressive.base import Autoregressive
 from gencourse.autoregressive.fvbn import FVBN
 from gencourse.autoregressive.made import MADE
 from gencourse.autoregressive.nade import NADE
-from gencourse.checks import assert_autoregressive, assert_cached_equals_naive, assert_full_context, influence
+from gencourse.checks import assert_autoregressive, assert_cached_equals_naive, assert_full_context, changes, influence
 from gencourse.space import Space
 
 GREY, COLOUR = Space((1, 3, 3), 2), Space((3, 2, 2), 2)
@@ -104,6 +106,68 @@ def test_a_model_of_independent_pixels_is_blind_to_everything():
     assert_autoregressive(model)
     with pytest.raises(AssertionError, match="66 such pairs"):
         assert_full_context(model)
+
+
+class Table(Autoregressive):
+    """Conditionals from a look-up, which has no gradient: each pixel's logit is taken from a table at some other pixels."""
+
+    def __init__(self, space, sees):
+        super().__init__(space)
+        self.sees = sees  # (D, D) bool: row i, the pixels that conditional i looks at
+        self.weight = torch.nn.Embedding(2, space.dim)
+
+    def conditionals(self, x, context=None):
+        values = self.weight((x.flatten(1) > 0.5).long())  # (B, D, D)
+        return Bernoulli(logits=(values * self.sees.T).sum(1).view(-1, *self.space.shape), validate_args=False)
+
+
+class Threshold(FVBN):
+    """Sees whether a pixel is bright, through a comparison."""
+
+    def unit(self, x):
+        return (super().unit(x) > 0.5).to(self.W.dtype)
+
+
+def test_a_leak_through_a_table_or_a_threshold_is_found_where_there_is_no_gradient():
+    torch.manual_seed(0)
+    past = torch.ones(9, 9).tril(-1).bool()
+    assert_autoregressive(Table(GREY, past))
+    assert_full_context(Table(GREY, past))
+    for i, j in ((0, 0), (3, 7)):
+        leaky = past.clone()
+        leaky[i, j] = True
+        with pytest.raises(AssertionError, match=r"leaks.* \(1 such pairs\)"):
+            assert_autoregressive(Table(GREY, leaky))
+    forgetful = past.clone()
+    forgetful[8, 2] = False
+    with pytest.raises(AssertionError, match=r"is blind.* \(1 such pairs\)"):
+        assert_full_context(Table(GREY, forgetful))
+    model = Threshold(Space((1, 2, 2), 5))
+    torch.nn.init.normal_(model.W)
+    assert_autoregressive(model)
+    assert_full_context(model)
+    model.before[0, 3] = True
+    with pytest.raises(AssertionError, match="leaks"):
+        assert_autoregressive(model)
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode, lambda: torch.set_grad_enabled(False)])
+def test_a_leak_is_found_whatever_the_grad_mode(mode):
+    model = fvbn(GREY)
+    expected = influence(model)
+    with mode():
+        assert torch.equal(influence(model), expected)
+        assert_autoregressive(model)
+        assert_full_context(model)
+        model.before[2, 5] = True
+        model.W.data[2, :, 5] = 1e-30  # too small for a change to show
+        with pytest.raises(AssertionError, match="leaks"):
+            assert_autoregressive(model)
+
+
+def test_changes_are_where_the_influence_is():
+    model = fvbn(COLOUR)
+    assert torch.equal(changes(model), influence(model) != 0)
 
 
 class Forgetful(NADE):
