@@ -47,7 +47,7 @@ class ScoredClassifier:
         self.space.validate(x)
         device = self.network[-1].weight.device
         with torch.no_grad():
-            parts = [self.network[:-1](_centred(part.to(device), self.space)) for part in x.split(1000)]
+            parts = [self.network[:-1](2 * self.space.to_unit(part.to(device)) - 1) for part in x.split(1000)]
         return torch.cat(parts)
 
     def class_shares(self, x: Tensor) -> Tensor:
@@ -94,7 +94,7 @@ def scored_classifier(
         return _CACHE[key]
 
     classes = int(torch.cat([labels, dataset.test_labels]).max()) + 1
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator("cpu").manual_seed(seed)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         network = _network(space, width, features, classes).to(device)
@@ -104,8 +104,8 @@ def scored_classifier(
     for step in range(steps):
         for group in optimizer.param_groups:
             group["lr"] = lr * cosine(step / steps)
-        index = torch.randint(len(x), (batch_size,), generator=generator).to(device)
-        images = _shifted(_centred(x[index], space), generator)
+        index = torch.randint(len(x), (batch_size,), generator=generator, device="cpu").to(device)
+        images = _shifted(2 * space.to_unit(x[index]) - 1, generator)
         loss = functional.cross_entropy(network(images), y[index], label_smoothing=0.05)
         optimizer.zero_grad()
         loss.backward()
@@ -138,16 +138,12 @@ def _bytes(x: Tensor) -> memoryview:
     return x.cpu().contiguous().numpy().data
 
 
-def _centred(x: Tensor, space: Space) -> Tensor:
-    return 2 * space.to_unit(x) - 1
-
-
 def _shifted(images: Tensor, generator: torch.Generator) -> Tensor:
     """The whole batch moved by the same few pixels; what leaves at one side is replaced by the edge."""
     reach = images.shape[-1] // 16
     if not reach:
         return images
-    down, right = torch.randint(2 * reach + 1, (2,), generator=generator).tolist()
+    down, right = torch.randint(2 * reach + 1, (2,), generator=generator, device="cpu").tolist()
     height, width = images.shape[-2:]
     padded = functional.pad(images, (reach, reach, reach, reach), mode="replicate")
     return padded[..., down : down + height, right : right + width]

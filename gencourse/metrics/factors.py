@@ -32,7 +32,7 @@ class FactorReader:
         """The factors of the images `(N, C, H, W)`, `(N,)` each: a binary one as the probability of 1, the others as drawn."""
         self.space.validate(x)
         device = next(self.network.parameters()).device
-        out = torch.cat([self.network(_centred(part.to(device), self.space)) for part in x.split(1000)]).cpu()
+        out = torch.cat([self.network(2 * self.space.to_unit(part.to(device)) - 1) for part in x.split(1000)]).cpu()
         return dict(zip(FACTORS, torch.where(_BINARY, out.sigmoid(), out).unbind(dim=1), strict=True))
 
     def __repr__(self) -> str:
@@ -69,8 +69,8 @@ def factor_reader(dataset: FaceDataset, *, steps: int = 800, seed: int = 0, widt
     for step in range(steps):
         for group in optimizer.param_groups:
             group["lr"] = 2e-3 * cosine(step / steps)
-        index = torch.randint(len(table), (128,), generator=generator)
-        out = network(_worn(_centred(dataset.train[index], dataset.space), generator))  # (128, 8)
+        index = torch.randint(len(table), (128,), generator=generator, device="cpu")
+        out = network(_worn(2 * dataset.space.to_unit(dataset.train[index]) - 1, generator))  # (128, 8)
         logits, answers = out[:, _BINARY], table[index]
         loss = functional.binary_cross_entropy_with_logits(logits, answers[:, _BINARY])
         loss = loss + 4 * functional.mse_loss(out[:, ~_BINARY], answers[:, ~_BINARY])
@@ -96,10 +96,6 @@ def _network(space: Space, width: int) -> nn.Sequential:
         before = after
     height, side = (-(-s // 8) for s in space.shape[1:])
     return nn.Sequential(*layers, nn.Flatten(), nn.Linear(before * height * side, 128), nn.ReLU(), nn.Linear(128, len(FACTORS)))
-
-
-def _centred(x: Tensor, space: Space) -> Tensor:
-    return 2 * space.to_unit(x) - 1
 
 
 def _worn(y: Tensor, generator: torch.Generator) -> Tensor:

@@ -108,10 +108,10 @@ def frechet_to(
 
     classifier = classifier or scored_classifier(dataset)
     n = min(len(dataset.test), len(dataset.train), len(samples))
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator("cpu").manual_seed(seed)
 
     def some(x: Tensor) -> Tensor:
-        return x[torch.randperm(len(x), generator=generator)[: 10 * n]]
+        return x[torch.randperm(len(x), generator=generator, device="cpu")[: 10 * n].to(x.device)]
 
     test = classifier.features(some(dataset.test)[:n])
 

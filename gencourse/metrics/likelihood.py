@@ -39,8 +39,10 @@ def nll(
 ) -> Estimate:
     """The mean negative log-likelihood of `x`, in nats per image.
 
-    Exact for a `Tractable` model; for an `Approximate` one the model's own estimate with `samples` draws, from `seed`.
-    The model is evaluated on its device, in evaluation mode; its mode is restored.
+    Exact for a `Tractable` model; for an `Approximate` one the model's own estimate with `samples` draws, from `seed`. A model
+    that draws noise for its `log_prob`, as one that dequantises does, draws it from `seed` too: the same call gives the same
+    number, and leaves the caller's random state as it was. The model is evaluated on its device, in evaluation mode; its mode
+    is restored.
 
     Raises:
         TypeError: if the model is implicit and has no likelihood.
@@ -53,7 +55,11 @@ def nll(
         raise ValueError("nll: there are no examples.")
     generator = torch.Generator(device=model.device).manual_seed(seed)
     parts = []
-    with model.evaluation():
+    devices = [model.device] if model.device.type == "cuda" else []
+    with model.evaluation(), torch.random.fork_rng(devices=devices):
+        torch.default_generator.manual_seed(seed)
+        if devices:
+            torch.cuda.manual_seed(seed)
         for first in range(0, len(x), batch_size):
             batch = x[first : first + batch_size].to(model.device)
             condition = None if context is None else context[first : first + batch_size].to(model.device)

@@ -2,8 +2,10 @@ import math
 
 import pytest
 import torch
+from torch.distributions import Normal
 from toy_models import Duel, OneCoin, Pixels
 
+from gencourse.kinds import Tractable
 from gencourse.metrics.likelihood import Estimate, effective_sample_size, log_mean_exp, nll
 from gencourse.space import Space
 
@@ -99,3 +101,27 @@ def test_effective_sample_size_between_one_and_all():
 
 def test_an_estimate_reads_well():
     assert str(Estimate(17.123, 0.3, 360)) == "17.12 ± 0.30"
+
+
+class Dequantised(Tractable):
+    """A model that draws noise for its likelihood, as a flow does on integers: one Gaussian over all pixels."""
+
+    def __init__(self, space):
+        super().__init__(space)
+        self.mu = torch.nn.Parameter(torch.tensor(0.5))
+
+    def log_prob(self, x, context=None):
+        y, log_det = self.space.dequantize(x)
+        return Normal(self.mu, 0.2).log_prob(y).flatten(1).sum(1) + log_det
+
+
+def test_a_model_that_draws_noise_is_measured_alike_every_time():
+    model, x = Dequantised(Space((1, 2, 2), 4)), torch.randint(4, (50, 1, 2, 2))
+    torch.manual_seed(7)
+    state = torch.get_rng_state()
+    first = nll(model, x)
+    assert torch.equal(torch.get_rng_state(), state), "the caller's random numbers are left alone"
+    torch.rand(3)
+    assert nll(model, x) == first
+    assert nll(model, x, seed=1) != first
+    assert abs(nll(model, x, seed=1).mean - first.mean) < 5 * first.standard_error
