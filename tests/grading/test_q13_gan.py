@@ -7,10 +7,12 @@ import pytest
 import torch
 from experiment_tests import (
     assert_hidden,
-    assert_mistakes_lose_points,
+    assert_mistakes_are_told,
     assert_no_thought_no_points,
+    assert_told,
     assert_trained_to_full_points,
 )
+from experiment_tests import result as experiment_result
 from question_tests import (
     assert_float32,
     assert_full_points,
@@ -276,24 +278,30 @@ def test_draws_are_float32_and_the_sure_discriminator_is_sure():
 # 13.6: the game itself; the reference goes straight to its end.
 
 
-def generator_by_the_game(x):
-    torch.manual_seed(0)
-    A, b, Q, w, c = (
-        torch.nn.Parameter(v) for v in (torch.eye(2), torch.zeros(2), torch.zeros(2, 2), torch.zeros(2), torch.zeros(()))
-    )
-    players = torch.optim.Adam([A, b], betas=(0.5, 0.9)), torch.optim.Adam([Q, w, c], betas=(0.5, 0.9))
-    rounds, mean = 2000, 0
-    for j in range(rounds):
-        for player in players:
-            player.param_groups[0]["lr"] = 0.02 * (1 - j / rounds)
-        real, fake = x[torch.randint(len(x), (1000,))], torch.randn(1000, 2) @ A.T + b
-        for player, samples in zip(reversed(players), (fake.detach(), fake), strict=True):
-            on_real, on_fake = (((y @ Q) * y).sum(1) + y @ w + c for y in (real, samples))
-            player.zero_grad()
-            (softplus(-on_fake) if player is players[0] else softplus(-on_real) + softplus(on_fake)).mean().backward()
-            player.step()
-        mean = mean + (j >= rounds // 2) * torch.cat([A, b[:, None]], dim=1).detach() * 2 / rounds
-    return mean
+def generator_by_playing(rounds, quadratic=1.0, rest=True):
+    def fit(x):
+        torch.manual_seed(0)
+        A, b, Q, w, c = (
+            torch.nn.Parameter(v) for v in (torch.eye(2), torch.zeros(2), torch.zeros(2, 2), torch.zeros(2), torch.zeros(()))
+        )
+        players = torch.optim.Adam([A, b], betas=(0.5, 0.9)), torch.optim.Adam([Q, w, c], betas=(0.5, 0.9))
+        mean = 0
+        for j in range(rounds):
+            for player in players:
+                player.param_groups[0]["lr"] = 0.02 * (1 - j / rounds) if rest else 0.02
+            real, fake = x[torch.randint(len(x), (1000,))], torch.randn(1000, 2) @ A.T + b
+            for player, samples in zip(reversed(players), (fake.detach(), fake), strict=True):
+                on_real, on_fake = (quadratic * ((y @ Q) * y).sum(1) + y @ w + c for y in (real, samples))
+                player.zero_grad()
+                (softplus(-on_fake) if player is players[0] else softplus(-on_real) + softplus(on_fake)).mean().backward()
+                player.step()
+            mean = mean + (j >= rounds // 2) * torch.cat([A, b[:, None]], dim=1).detach() * 2 / rounds
+        return mean if rest else torch.cat([A, b[:, None]], dim=1).detach()
+
+    return fit
+
+
+generator_by_the_game = generator_by_playing(2000)
 
 
 def generator_by_the_root(x):
@@ -307,10 +315,39 @@ def test_an_experiment_by_any_route_has_full_points(fit):
 
 
 def test_an_experiment_that_went_wrong_loses_points():
-    assert_mistakes_lose_points(EXPERIMENT, range(2))
     assert_no_thought_no_points(EXPERIMENT)
     assert_well_written(EXPERIMENT)
     assert_hidden(EXPERIMENT)
+
+
+def side_by_side(A, b):
+    return torch.cat([A, b[:, None]], dim=1)
+
+
+def test_a_mistake_of_training_is_named_where_its_numbers_show_it():
+    assert_mistakes_are_told(EXPERIMENT, range(3), untold=("few rounds",))
+    assert_told(EXPERIMENT, generator_by_playing(1000, quadratic=0.0), "linear discriminator", range(2))
+    for rest in (False, True):  # the discriminator has its squares
+        assert_told(EXPERIMENT, generator_by_playing(100, rest=rest), None, range(3))
+
+    def eigenvectors(x):
+        values, vectors = torch.linalg.eigh(torch.cov(x.T))
+        return side_by_side(vectors * values, x.mean(0))
+
+    assert_told(EXPERIMENT, eigenvectors, "covariance for A", range(20))
+    assert_told(EXPERIMENT, lambda x: side_by_side(torch.cov(x.T), x.mean(0)).roll(1, 1), "bias first", range(20))
+    assert_told(EXPERIMENT, lambda x: side_by_side(x.std(0).diag(), x.mean(0)), "independent dimensions", range(20))
+    assert_told(EXPERIMENT, lambda x: torch.full((2, 3), 1e30), None, range(3))
+    assert_told(EXPERIMENT, lambda x: torch.full((2, 3), 1e200, dtype=torch.float64), None, range(3))
+
+
+def test_nobody_who_plays_no_game_is_told_of_players():
+    """What is said where no mistake has its name begins with the discriminator: not to an answer that shows another mistake."""
+    general = EXPERIMENT.checks[0].measure.says
+    for mistake in EXPERIMENT.mistakes:
+        if mistake.name not in ("linear discriminator", "few rounds", "small learning rate"):
+            for seed in range(40):
+                assert general not in experiment_result(EXPERIMENT, mistake.function, seed).sentence, mistake.name
 
 
 def test_the_frechet_distance_is_zero_for_the_same_gaussian_and_known_along_an_axis():

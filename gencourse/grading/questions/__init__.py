@@ -30,7 +30,7 @@ class Hint:
 
     Attributes:
         says: what is wrong; a sentence.
-        mended: the answer without the mistake. If that is good enough, the sentence is true.
+        mended: the answer without the mistake. If that is good enough, and twice as good at least, the sentence is true.
         when: of the inputs and the answer: whether the mistake is there. In place of `mended`.
     """
 
@@ -40,12 +40,13 @@ class Hint:
 
     def fits(self, measure: Measure, inputs: Inputs, answer: np.ndarray) -> bool:
         """Whether an answer that is not good enough has this mistake."""
-        if self.mended is not None:
-            try:
-                return bool(measure.statistic(inputs, self.mended(answer)) <= measure.at_most)
-            except np.linalg.LinAlgError:  # no root, no inverse: this is not what was mistaken
-                return False
-        return self.when is not None and bool(self.when(inputs, answer))
+        try:
+            if self.mended is not None:
+                reached, mended = (measure.statistic(inputs, numbers) for numbers in (answer, self.mended(answer)))
+                return bool(mended <= measure.at_most and mended <= reached / 2)
+            return self.when is not None and bool(self.when(inputs, answer))
+        except np.linalg.LinAlgError:  # no root, no inverse: then this is not what was mistaken
+            return False
 
 
 @dataclass(frozen=True)
