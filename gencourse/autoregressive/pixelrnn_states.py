@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from gencourse.autoregressive.layers import Memory, PixelCache, pixels
-from gencourse.autoregressive.pixelrnn import DiagonalBiLSTM, PixelRNN, RowLSTM, lstm, three
+from gencourse.autoregressive.recurrent import PixelRNN, lstm, three
 
 
 class States(Memory):
@@ -37,7 +37,7 @@ class States(Memory):
 class RowStates(States):
     """A pixel takes one step of each layer's LSTM; K_ss is applied to the row above as a whole, when that is complete."""
 
-    def __init__(self, model: RowLSTM, n: int) -> None:
+    def __init__(self, model: PixelRNN, n: int) -> None:
         super().__init__(model, n)
         self.from_above = self.weight.new_zeros(len(model.layers), n, self.width, 4 * model.hidden)
 
@@ -59,7 +59,7 @@ class DiagonalStates(States):
     It can wait, as it shows what it knew of the row above. Then it takes W steps, in all layers at once: one step a pixel.
     """
 
-    def __init__(self, model: DiagonalBiLSTM, n: int) -> None:
+    def __init__(self, model: PixelRNN, n: int) -> None:
         super().__init__(model, n)
         self.right = torch.zeros_like(self.h)  # from the right, in the row above
         self.gates = self.weight.new_zeros(len(model.layers), n, self.width, 4 * model.hidden)  # K_is * v for it, in this row

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from gencourse.arguments import integer
 from gencourse.metrics.pairs import squared_distances
 
 
@@ -35,9 +36,10 @@ def precision_recall(real: Tensor, fake: Tensor, *, k: int = 3) -> PrecisionReca
     """
     if real.dim() != 2 or fake.dim() != 2 or real.shape[1] != fake.shape[1]:
         raise ValueError(f"precision_recall expects (N, F) and (M, F), not {tuple(real.shape)} and {tuple(fake.shape)}.")
-    if isinstance(k, bool) or not isinstance(k, int) or not 1 <= k < min(len(real), len(fake)):
+    number = integer(k)
+    if number is None or not 1 <= number < min(len(real), len(fake)):
         raise ValueError(f"precision_recall: k must be an integer from 1 to {min(len(real), len(fake)) - 1}, not {k!r}.")
-    return PrecisionRecall(_share_inside(fake, real, k), _share_inside(real, fake, k))
+    return PrecisionRecall(_share_inside(fake, real, number), _share_inside(real, fake, number))
 
 
 def _share_inside(points: Tensor, members: Tensor, k: int) -> float:

@@ -6,8 +6,9 @@ from itertools import pairwise
 import pytest
 import torch
 
-from gencourse.adversarial.latent import analogy, interpolate, lerp, nearest_neighbours, slerp, to_shell
+from gencourse.latent import analogy, interpolate, lerp, slerp, to_shell
 from gencourse.metrics import pairs
+from gencourse.metrics.neighbours import nearest_neighbours
 
 
 def randn(*shape, seed=0, dtype=torch.float64):
