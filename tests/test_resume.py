@@ -17,9 +17,9 @@ import torch
 from toy_models import Duel, Pixels, weights
 
 from gencourse import checkpoint, data
+from gencourse.autoregressive.made import MADE
 from gencourse.space import Space
-from gencourse.train import Move, cosine, fit
-from gencourse.train.folder import taken
+from gencourse.train import Move, cosine, fit, folder
 from gencourse.variational.vae import VAE
 
 BARS = data.load("bars_and_stripes").train
@@ -159,7 +159,7 @@ class Options(Pixels):
         super().__init__(Space((1, 3, 3), 2))
         self.drop, self.act, self.weighing = torch.nn.Dropout(p), act, weighing
         self.inner = torch.nn.Sequential(torch.nn.Tanh() if other else torch.nn.ReLU())
-        self._name, self._times, self.calls = name, times, []
+        self._name, self._times, self.calls, self.seen = name, times, 0, []
 
     def moves(self):
         def weighted(x, context=None):
@@ -169,7 +169,8 @@ class Options(Pixels):
         return [Move("nll", loss, self.parameters(), times=self._times)]
 
     def nll(self, x, context=None):
-        self.calls.append(len(self.calls))
+        self.calls += 1
+        self.seen.append(len(x))
         return -self.log_prob(x, context)
 
 
@@ -194,6 +195,14 @@ def test_a_model_with_other_options_is_another_run(tmp_path, change, says):
     assert says in str(caught.value)
     assert fit(Options(), BARS, steps=8, resume=True, **settings).steps == 8  # what a model notes is no option
     assert fit(model, BARS, steps=9, resume=True, **settings).steps == 9
+
+
+def test_a_model_whose_training_changes_it_goes_on_in_the_same_process_too(tmp_path):
+    """A MADE of several masks remembers which one it has on: no option."""
+    torch.manual_seed(0)
+    model = MADE(Space((1, 3, 3), 2), hidden=(8,), masks=4)
+    for steps in range(1, 7):
+        assert fit(model, BARS, steps=steps, batch_size=7, out=tmp_path, resume=True, **QUIET).steps == steps
 
 
 @pytest.mark.parametrize(
@@ -541,7 +550,7 @@ def test_of_many_that_begin_at_once_one_gets_the_folder(tmp_path, left):
                 try:
                     os.write(ready[1], b"x")
                     os.read(go[0], 1)
-                    with taken(out, resume=True, room=1, settings={}):
+                    with folder.taken(out, resume=True, room=1, settings={}):
                         os.write(ready[1], b"x")
                         os.read(done[0], 1)  # until the others have been refused
                         code = 0
@@ -558,3 +567,20 @@ def test_of_many_that_begin_at_once_one_gets_the_folder(tmp_path, left):
         for end in (*ready, go[0], done[0]):
             os.close(end)
         assert ended == [0, 3, 3, 3, 3, 3]
+
+
+def test_a_marker_that_another_run_made_meanwhile_is_given_back(tmp_path, monkeypatch):
+    """Between the look at a dead process's marker and its removal, another run takes the folder."""
+    path, living = tmp_path / "running.json", json.dumps({"process": 1, "started": None, "host": "elsewhere", "seed": 7})
+    path.write_text(json.dumps({"process": 4, "started": None, "host": platform.node(), "seed": 0}))
+
+    def replaced_while_looked_at(pid, started):
+        path.unlink()
+        path.write_text(living)
+        return False
+
+    monkeypatch.setattr(folder, "_lives", replaced_while_looked_at)
+    with pytest.raises(FileExistsError, match="process 1 on elsewhere is training in it"):
+        fit(vae(), BARS, steps=2, batch_size=7, out=tmp_path, resume=True, callback=never, **QUIET)
+    assert path.read_text() == living
+    assert list(tmp_path.iterdir()) == [path]

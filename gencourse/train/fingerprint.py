@@ -5,6 +5,7 @@ on. Functions are known by their name and, where they can be tried (a schedule, 
 """
 
 import functools
+import inspect
 import types
 import zlib
 from collections.abc import Callable, Iterator
@@ -74,14 +75,16 @@ def _of_optimizers(moves: list[Move], optimizers: list[torch.optim.Optimizer]) -
 
 
 def _options(model: nn.Module) -> Iterator[tuple[str, str]]:
-    """The classes of a model's modules, and their public attributes that are plain data: what it was built with.
+    """The classes of a model's modules, and what they were built with: their attributes that are called like an argument.
 
-    Lists and dictionaries are left out: they are where a model notes what happens to it.
+    What else a model notes, such as a count of its calls, training may change.
     """
     for path, module in model.named_modules():
         yield path, type(module).__qualname__
+        constructors = [vars(kind)["__init__"] for kind in type(module).__mro__ if "__init__" in vars(kind)]
+        arguments = {name for constructor in constructors for name in inspect.signature(constructor).parameters}
         for name, value in vars(module).items():
-            text = None if name.startswith("_") or name == "training" else _written(value)
+            text = _written(value) if name.lstrip("_") in arguments else None
             if text is not None:
                 yield f"{path}.{name}".lstrip("."), text
 
@@ -90,7 +93,7 @@ def _written(value: Any) -> str | None:
     """Plain data and functions as text that is the same in every process; None for what has no such text."""
     if value is None or isinstance(value, bool | int | float | str | torch.dtype):
         return repr(value)
-    if isinstance(value, tuple):
+    if isinstance(value, tuple | list):
         texts = [_written(part) for part in value]
         return None if None in texts else f"({', '.join(map(str, texts))})"
     if is_dataclass(value) and not isinstance(value, type):
