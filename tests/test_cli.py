@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -184,6 +185,16 @@ def test_own_pictures_are_trained_on_sampled_evaluated_and_resumed(gencourse, ow
         (own.parent / "00.png").rename(own / "00.png")
 
 
+def test_a_model_too_large_for_the_pictures_is_said_to_be(gencourse, own, tmp_path, monkeypatch):
+    monkeypatch.setattr("gencourse.runs._MANY", 1000)
+    train = ["train", "vae", "--data", own, "--size", 6, "--steps", 1, "--out", tmp_path / "run", "--device", "cpu", "--quiet"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        status, _, err = gencourse(*train)
+    assert status == 0
+    assert re.fullmatch(r"gencourse: Variational autoencoder has \d+ million parameters for images of Space[^\n]*\n", err)
+
+
 def test_a_model_without_a_likelihood_has_no_metric_on_own_pictures(gencourse, own, tmp_path):
     folder = tmp_path / "run"
     status, out, err = gencourse("train", "gan", "--data", own, "--size", 6, "--steps", 2, "--out", folder, "--quiet")
@@ -259,3 +270,21 @@ def test_a_terminal_without_a_sign_shows_another(tmp_path):
     command = "from gencourse import cli; cli.typer.echo = print; cli.app = lambda **_: print('\u2713 \u00b1'); cli.main()"
     done = subprocess.run([sys.executable, "-c", command], capture_output=True, text=True, env=environment)
     assert (done.returncode, done.stdout, done.stderr) == (0, "? ?\n", "")
+
+
+def test_the_page_on_own_pictures_does_what_it_says(gencourse, tmp_path, monkeypatch):
+    """Its blocks as they stand, with few steps."""
+    page = (Path(__file__).parents[1] / "book" / "own-data.md").read_text(encoding="utf-8")
+    draw, train = (block.replace("steps=2000", "steps=2") for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL))
+    (commands,) = re.findall(r"```sh\n(.*?)```", page, re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TQDM_DISABLE", "1")
+    exec(draw, {})
+    for command in commands.replace("--steps 2000", "--steps 2 --device cpu").splitlines():
+        program, *arguments = command.split()
+        status, out, err = gencourse(*arguments)
+        assert (program, status) == ("gencourse", 0), err
+        if arguments[0] == "train":
+            assert "Space((1, 28, 28), levels=256), train=640, valid=80, test=80" in out
+    assert re.fullmatch(r"test bits_per_dim [\d.]+ ± [\d.]+ bits/dim\n", out)
+    exec(train, {})
