@@ -166,3 +166,7 @@ def test_it_has_nothing_of_a_game_it_does_not_play():
 def test_it_takes_no_context():
     with pytest.raises(ValueError, match="unconditional"):
         model().d_loss(torch.randn(3, 2), torch.zeros(3))
+
+
+def test_k_begins_at_nothing_so_that_the_autoencoder_first_learns_the_data():
+    assert model().k.item() == 0

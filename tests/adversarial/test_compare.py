@@ -115,3 +115,9 @@ def test_the_interval_holds_the_truth_as_often_as_it_says():
     draws = 0.3 + torch.randn(2000, 6, generator=g, dtype=torch.float64)
     inside = [low < 0.3 < high for _, low, high in (paired_interval(row.tolist(), [0.0] * 6) for row in draws)]
     assert sum(inside) / 2000 == pytest.approx(0.95, abs=0.02)
+
+
+def test_the_wasserstein_critics_take_three_steps_a_round_and_the_others_one():
+    times = {name: build(name, POINTS.space).moves()[0].times for name in CONTESTANTS}
+    assert {name for name, n in times.items() if n == 3} == {"WGAN, clipping", "WGAN, penalty"}
+    assert {n for name, n in times.items() if not name.startswith("WGAN")} == {1}

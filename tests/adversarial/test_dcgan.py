@@ -148,3 +148,12 @@ def test_the_model_that_comes_with_the_package_draws_faces():
     truth = faces(32, n=500).train.double()
     assert (x.mean(0) - truth.mean(0)).abs().mean() < 0.1 * 255
     assert x.std(0).mean() == pytest.approx(float(truth.std(0).mean()), rel=0.2)
+
+
+def test_units_are_rectified_in_the_generator_and_leaky_in_the_discriminator():
+    model = DCGAN(Space((1, 16, 16), 17), width=4)
+    of_generator = {type(m) for m in model.generator.modules() if "ReLU" in type(m).__name__}
+    assert of_generator == {torch.nn.ReLU}
+    leaky = [m for m in model.discriminator.modules() if "ReLU" in type(m).__name__]
+    assert len(leaky) == len(model.discriminator.blocks) == 2
+    assert all(m(torch.tensor(-1.0)).item() == pytest.approx(-0.2) for m in leaky)

@@ -176,3 +176,18 @@ def test_what_does_not_fit_is_said_in_one_sentence(call, says):
     with pytest.raises((ValueError, TypeError), match=says) as caught:
         call()
     assert "\n" not in str(caught.value)
+
+
+def test_images_are_bounded_and_points_are_not():
+    z = torch.randn(64, 16)
+    for space, bounded in ((IMAGES, True), (PLANE, False)):
+        gan = GAN(space)
+        with torch.no_grad():
+            gan.generator.net[-1].weight *= 1000
+            largest = float(gan.generator(z).abs().max())
+        assert (0.99 < largest <= 1) is bounded
+
+
+def test_adam_s_first_rate_is_a_half_for_both_players():
+    for move in GAN(PLANE).moves():
+        assert move.optimizer(move.learns, lr=1e-3).defaults["betas"] == (0.5, 0.999)

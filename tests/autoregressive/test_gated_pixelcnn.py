@@ -134,3 +134,15 @@ def test_what_is_wrong_is_said():
         unconditional.log_prob(x, torch.tensor([0, 1]))
     with pytest.raises(ValueError, match=r"kernel must be odd, .* 3 or more, not 4"):
         make(SPACES[0], kernel=4)
+
+
+def test_each_layer_adds_to_what_came_before():
+    """With layers that add nothing, what the first one saw still reaches the logits."""
+    model = make(Space((1, 3, 3), 2), blocks=2).eval()
+    with torch.no_grad():
+        for layer in model.stacks.h[1:]:
+            layer.out.weight.zero_()
+            layer.out.bias.zero_()
+        x = torch.randint(2, (8, 1, 3, 3))
+        logits = model.conditionals(x).logits
+    assert (logits.std(0) > 0).flatten()[1:].all()  # the first pixel has nothing before it

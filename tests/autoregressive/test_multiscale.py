@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from gencourse.autoregressive.gated_pixelcnn import GatedPixelCNN
-from gencourse.autoregressive.multiscale import MultiScale
+from gencourse.autoregressive.multiscale import MultiScale, Surroundings
 from gencourse.checks import (
     assert_autoregressive,
     assert_cached_equals_naive,
@@ -119,3 +119,12 @@ def test_known_pixels_are_kept_and_the_rest_is_the_same_cached_or_not(where):
 def test_it_takes_no_labels():
     with pytest.raises(ValueError, match="MultiScale is unconditional"):
         make(Space((1, 3, 3), 2)).log_prob(torch.zeros(1, 1, 3, 3, dtype=torch.long), torch.tensor([0]))
+
+
+def test_the_surroundings_layers_add_to_what_came_before():
+    torch.manual_seed(0)
+    surroundings, s = Surroundings(1, 4, 2), torch.randn(2, 2, 6, 6)
+    for block in surroundings.blocks:
+        torch.nn.init.zeros_(block.weight)
+        torch.nn.init.zeros_(block.bias)
+    assert torch.equal(surroundings(s), surroundings.first(s))

@@ -123,3 +123,17 @@ def test_dropout_is_for_training():
 def test_it_takes_no_labels():
     with pytest.raises(ValueError, match="PixelCNN is unconditional"):
         make(SPACES[0]).sample(2, torch.tensor([0, 1]))
+
+
+def test_dropout_reaches_the_last_layer_s_inputs():
+    torch.manual_seed(0)
+    model, seen = PixelCNN(Space((1, 8, 8), 2), blocks=1, channels=8, dropout=0.9).train(), []
+    for block in model.blocks:
+        block.dropout.p = 0.0
+    model.last.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
+    x = torch.randint(2, (16, 1, 8, 8))
+    model.conditionals(x)
+    model.eval().conditionals(x)
+    hidden, whole = (float((h == 0).double().mean()) for h in seen)
+    assert hidden > 0.88
+    assert whole < 0.8

@@ -227,3 +227,15 @@ def test_under_autocast_the_mixture_is_still_computed_in_32_bits():
         rough = model.log_prob(x)
     assert rough.dtype == torch.float32
     assert torch.allclose(rough, exact, rtol=0.01, atol=0)  # bfloat16 keeps 8 bits: parameters are off by some 0.4 %
+
+
+def test_a_scale_has_a_floor_where_its_gradient_is_still_a_number():
+    torch.manual_seed(0)
+    model, x = PixelCNNPP(Space((1, 3, 3), 256), channels=4, blocks=1, mixtures=2), torch.randint(256, (4, 1, 3, 3))
+    with torch.no_grad():
+        model.last.bias[4:] = -200.0  # two logits, two means, two log-scales
+    assert model.conditionals(x).log_scale.min().item() == pytest.approx(-7 - math.log(2), abs=1e-5)
+    log_prob = model.log_prob(x)
+    assert torch.isfinite(log_prob).all()
+    log_prob.sum().backward()
+    assert all(torch.isfinite(p.grad).all() for p in model.parameters() if p.grad is not None)

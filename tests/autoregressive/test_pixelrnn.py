@@ -279,3 +279,18 @@ def test_no_labels_and_no_second_margin():
         DiagonalBiLSTM(GREY, margin=2)
     with pytest.raises(ValueError, match="unconditional"):
         make(RowLSTM, GREY).sample(2, torch.zeros(2, dtype=torch.long))
+
+
+@pytest.mark.parametrize("cls", MODELS)
+def test_a_fresh_memory_is_kept_by_the_forget_gate_alone(cls):
+    """Its bias begins near 1, the others' near 0; and it is the gate that multiplies the old memory."""
+    model = make(cls, GREY)
+    for layer in model.layers:
+        bias = layer.input_to_state.bias.detach().view(cls.directions, 4, 12)
+        bound = (12 * 2 * (1 + cls.left)) ** -0.5
+        expected = torch.tensor([0.0, 1.0, 0.0, 0.0]).view(1, 4, 1)  # o, f, i, g
+        assert ((bias - expected).abs() <= bound + 1e-6).all()
+    cell = torch.randn(5, 3)
+    gates = torch.full((5, 4, 3), -40.0)
+    gates[:, 1] = 40.0
+    assert torch.allclose(pixelrnn_states.lstm(gates.flatten(1), cell)[1], cell)

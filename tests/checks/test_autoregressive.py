@@ -193,3 +193,17 @@ def test_a_wrong_cache_is_caught_and_counted():
     torch.nn.init.normal_(model.V, std=3)
     with pytest.raises(AssertionError, match=r"Forgetful: \d+ of 30 images differ between cached and naive sampling"):
         assert_cached_equals_naive(model, n=30)
+
+
+def test_influence_is_of_the_image_where_it_is_largest_whatever_its_sign():
+    model, images = fvbn(Space((1, 2, 2), 3)).double(), 5
+    generator = torch.Generator().manual_seed(3)
+    x = torch.randint(3, (images, 1, 2, 2), generator=generator)
+    direction = torch.randn(3, generator=generator, dtype=torch.float64)
+
+    def projected(x):
+        return (model.conditionals(x).logits * direction).sum(-1).flatten()
+
+    each = torch.stack([torch.autograd.functional.jacobian(projected, one[None].double()).flatten(1) for one in x])
+    assert torch.allclose(influence(model, images=images, seed=3), each.abs().amax(0), rtol=0, atol=1e-12)
+    assert (each.mean(0).abs() - each.abs().amax(0)).abs().max() > 1e-3, "the mean is another thing"

@@ -1,9 +1,11 @@
 import pytest
+import scipy.stats
 import torch
 from scipy.stats import kstest
 from torch import nn
 from toy_models import Duel, Pixels
 
+from gencourse.autoregressive.made import MADE
 from gencourse.checks import (
     assert_bound,
     assert_every_parameter_learns,
@@ -138,3 +140,21 @@ def test_one_impossible_image_is_enough():
 def test_a_test_that_would_mean_nothing_is_refused(log_prob, n, says):
     with pytest.raises(ValueError, match=says):
         assert_sampler_matches(torch.zeros(n, 2, dtype=torch.long), log_prob, Space((2,), 2))
+
+
+def test_normalisation_is_checked_without_dropout():
+    model = MADE(Space((1, 2, 2), 2), hidden=(16,), dropout=0.9).train()
+    with torch.no_grad():
+        for p in model.parameters():
+            p.add_(torch.randn_like(p))
+    assert_normalized(model, atol=1e-9)
+    assert model.training
+
+
+def test_the_chi_squared_test_has_one_degree_of_freedom_less_than_there_are_images():
+    space = Space((2,), 2)
+    log_prob = torch.tensor([0.1, 0.2, 0.3, 0.4]).log()
+    counts = torch.tensor([12, 19, 35, 34])
+    samples = every_example(space).repeat_interleave(counts, 0)
+    expected = scipy.stats.chisquare(counts.numpy(), [10, 20, 30, 40]).pvalue
+    assert assert_sampler_matches(samples, log_prob, space) == pytest.approx(expected, rel=1e-5)

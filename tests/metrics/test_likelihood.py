@@ -125,3 +125,11 @@ def test_a_model_that_draws_noise_is_measured_alike_every_time():
     assert nll(model, x) == first
     assert nll(model, x, seed=1) != first
     assert abs(nll(model, x, seed=1).mean - first.mean) < 5 * first.standard_error
+
+
+def test_a_mean_over_many_examples_is_taken_in_float64():
+    class Known(Pixels):
+        def log_prob(self, x, context=None):
+            return -torch.tensor([2.0**24, 1.0, 1.0])  # in float32 the ones would be lost
+
+    assert nll(Known(Space((1,), 2)), torch.zeros(3, 1, dtype=torch.long)).mean == (2**24 + 2) / 3

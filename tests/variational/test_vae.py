@@ -284,3 +284,23 @@ def test_a_bad_input_is_named_in_one_sentence(call, error, says):
         call(VAE(Space((1, 3, 3), 2), latent=2, hidden=(8,)))
     assert says in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_the_encoder_sees_grey_levels_from_minus_one_to_one():
+    model, seen = VAE(Space((1, 2, 2), 5), hidden=(4,)), []
+    model.encoder.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
+    model.encode(torch.tensor([[[[0, 1], [2, 4]]]]))
+    assert seen[0].flatten().tolist() == [-1.0, -0.5, 0.0, 1.0]
+
+
+def test_the_decoder_has_the_encoders_widths_in_reverse():
+    model = VAE(Space((1, 2, 2), 5), latent=3, hidden=(5, 7))
+    widths = [
+        [layer.out_features for layer in net if isinstance(layer, torch.nn.Linear)] for net in (model.encoder, model.decoder)
+    ]
+    assert widths == [[5, 7, 6], [7, 5, 4]]
+
+
+def test_an_estimate_keeps_no_graph():
+    model = VAE(Space((1, 2, 2), 2), hidden=(4,))
+    assert not model.log_prob_estimate(torch.zeros(3, 1, 2, 2, dtype=torch.long), samples=5).requires_grad
