@@ -18,6 +18,7 @@ from toy_models import Duel, Pixels, weights
 
 from gencourse import checkpoint, data
 from gencourse.autoregressive.made import MADE
+from gencourse.kinds import Tractable
 from gencourse.space import Space
 from gencourse.train import Move, cosine, fit, folder
 from gencourse.variational.vae import VAE
@@ -261,6 +262,20 @@ def test_the_seconds_of_all_parts_are_counted(tmp_path):
     checkpoint.save(tmp_path / "checkpoint.pt", saved)
     history = fit(vae(), BARS, steps=8, batch_size=7, out=tmp_path, resume=True, **QUIET)
     assert 5000 < history.seconds < 5060
+
+
+def test_points_in_bfloat16_can_be_kept(tmp_path):
+    class Line(Tractable):
+        def __init__(self):
+            super().__init__(Space((2,)))
+            self.mean = torch.nn.Parameter(torch.zeros(2))
+
+        def log_prob(self, x, context=None):
+            return -(x - self.mean).square().sum(1)
+
+    for steps in (2, 4):
+        history = fit(Line(), torch.ones(20, 2).bfloat16(), steps=steps, batch_size=10, out=tmp_path, resume=True, **QUIET)
+    assert history.steps == 4
 
 
 def test_points_that_want_a_gradient_can_be_trained_on(tmp_path):

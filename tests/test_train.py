@@ -534,6 +534,17 @@ def test_the_model_s_mode_is_restored(training):
     assert model.training is training
 
 
+@pytest.mark.parametrize("training", [True, False])
+def test_a_part_that_was_frozen_in_evaluation_mode_stays_as_it_was(training):
+    """Such as a network from elsewhere whose batch norm must not move. (Of a model in evaluation mode all of it trains.)"""
+    model = small_vae().train(training)
+    model.norm = nn.BatchNorm1d(3).eval()
+    seen = set()
+    fit(model, BARS, steps=4, batch_size=7, valid=BARS, callback=lambda s, m: seen.add((m.training, m.norm.training)), **QUIET)
+    assert seen == {(True, not training)}
+    assert (model.training, model.norm.training) == (training, False)
+
+
 def test_bf16_stays_close_and_keeps_float32_weights():
     finals = {}
     for precision in ("32", "bf16"):

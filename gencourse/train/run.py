@@ -63,8 +63,9 @@ class Run:
         self.bar = self.stack.enter_context(
             tqdm(total=self.plan.steps, initial=self.step, unit="step", disable=not show, mininterval=0.5)
         )
-        self.was_training = self.model.training
-        self.model.train()
+        self.modes = [(module, module.training) for module in self.model.modules()]
+        if not self.model.training:  # a part in evaluation mode inside a model in training mode is meant so
+            self.model.train()
         self.start, self.earlier = time.perf_counter(), self.history.seconds
         return self
 
@@ -120,7 +121,8 @@ class Run:
                 self.finish()
         finally:
             self.stack.close()
-            self.model.train(self.was_training)
+            for module, training in self.modes:
+                module.training = training
 
     def finish(self) -> None:
         """Record what is pending, and give the model the weights to keep."""
@@ -168,14 +170,12 @@ class Run:
         x, context = valid
         seed_device(self.device, seed_of(self.plan.seed, "valid"))
         total, size = 0.0, max(self.plan.batch_size, 256)
-        with self.average.swapped_in() if self.average else nullcontext():
-            self.model.eval()
+        with self.average.swapped_in() if self.average else nullcontext(), self.model.evaluation():
             for first in range(0, len(x), size):
                 part = x[first : first + size].to(self.device)
                 condition = None if context is None else context[first : first + size].to(self.device)
                 with self.fabric.autocast():
                     total += float(judge.loss(part, condition).double().sum())
-            self.model.train()
             loss = total / len(x)
             self.history.valid.append((self.step, loss))
             if loss < self.best["loss"]:
