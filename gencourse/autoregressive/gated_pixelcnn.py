@@ -21,10 +21,10 @@ from torch.distributions import Distribution
 
 from gencourse.arguments import non_negative_integer, odd_integer, positive_integer, probability
 from gencourse.autoregressive.base import Autoregressive
+from gencourse.autoregressive.cache import PixelCache
 from gencourse.autoregressive.layers import (
     CausalConv2d,
     Convolve,
-    PixelCache,
     centred,
     gate,
     pixels,

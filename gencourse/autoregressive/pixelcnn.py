@@ -21,7 +21,8 @@ from torch.distributions import Distribution
 
 from gencourse.arguments import odd_integer, positive_integer, probability
 from gencourse.autoregressive.base import Autoregressive
-from gencourse.autoregressive.layers import Convolve, MaskedConv2d, PixelCache, centred, pixels, require_images, whole
+from gencourse.autoregressive.cache import PixelCache
+from gencourse.autoregressive.layers import Convolve, MaskedConv2d, centred, pixels, require_images, whole
 from gencourse.recipes import Recipe
 from gencourse.space import Space
 from gencourse.train import cosine
@@ -64,7 +65,7 @@ class PixelCNN(Autoregressive):
         return convolve(self.last, self.dropout(F.relu(h)))
 
     def start_cache(self, n: int, context: Tensor | None = None) -> "Cache":
-        """Keep each layer's input; see `gencourse.autoregressive.layers.Memory`."""
+        """Keep each layer's input; see `gencourse.autoregressive.cache.Memory`."""
         self._unconditional(context)
         return Cache(self, n)
 

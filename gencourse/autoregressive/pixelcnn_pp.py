@@ -28,10 +28,10 @@ from torch import Tensor, nn
 
 from gencourse.arguments import positive_integer, probability
 from gencourse.autoregressive.base import Autoregressive
+from gencourse.autoregressive.cache import PixelCache
 from gencourse.autoregressive.layers import (
     CausalConv2d,
     Convolve,
-    PixelCache,
     centred,
     require_images,
     shift_down,

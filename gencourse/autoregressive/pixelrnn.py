@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from gencourse.autoregressive.layers import PixelCache
+from gencourse.autoregressive.cache import PixelCache
 from gencourse.autoregressive.pixelrnn_states import DiagonalStates, RowStates, StateCache
 from gencourse.autoregressive.recurrent import PixelRNN, lstm, skew, three, unskew
 from gencourse.recipes import Recipe

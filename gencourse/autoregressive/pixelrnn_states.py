@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
-from gencourse.autoregressive.layers import Memory, PixelCache, pixels
+from gencourse.autoregressive.cache import Memory, PixelCache
+from gencourse.autoregressive.layers import pixels
 from gencourse.autoregressive.recurrent import PixelRNN, lstm, three
 
 

@@ -4,10 +4,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from gencourse.autoregressive.cache import Memory
 from gencourse.autoregressive.layers import (
     CausalConv2d,
     MaskedConv2d,
-    Memory,
     centred,
     colour_mask,
     gate,
