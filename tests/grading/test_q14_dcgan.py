@@ -6,8 +6,9 @@ import torch
 import torch.nn.functional as F
 from experiment_tests import (
     assert_hidden,
-    assert_mistakes_lose_points,
+    assert_mistakes_are_told,
     assert_no_thought_no_points,
+    assert_told,
     assert_trained_to_full_points,
 )
 from question_tests import (
@@ -219,14 +220,30 @@ def upsampler_least_squares(small, large):
     return torch.linalg.lstsq(torch.stack(columns, 1), large.flatten()[:, None]).solution.reshape(4, 4)
 
 
-def upsampler_sgd(small, large):
-    kernel = torch.zeros(1, 1, 4, 4, requires_grad=True)
-    sgd = torch.optim.SGD([kernel], lr=0.3)
-    for _ in range(400):
-        sgd.zero_grad()
-        F.mse_loss(F.conv_transpose2d(small[:, None], kernel, stride=2, padding=1)[:, 0], large).backward()
-        sgd.step()
-    return kernel[0, 0]
+def upsampler_by(
+    steps=300,
+    lr=0.02,
+    optimizer=torch.optim.Adam,
+    padding=1,
+    pairs=lambda small, large: (small, large),
+    loss=F.mse_loss,
+    start=0.0,
+):
+    def fit(small, large):
+        small, large = pairs(small, large)
+        kernel = (start * torch.randn(1, 1, 4, 4, generator=torch.Generator().manual_seed(0))).requires_grad_()
+        descent = optimizer([kernel], lr=lr)
+        for _ in range(steps):
+            made = F.conv_transpose2d(small[:, None], kernel, stride=2, padding=padding)[:, 0, : large.shape[1], : large.shape[2]]
+            descent.zero_grad()
+            loss(made, large).backward()
+            descent.step()
+        return kernel[0, 0]
+
+    return fit
+
+
+upsampler_sgd = upsampler_by(steps=400, lr=0.3, optimizer=torch.optim.SGD)
 
 
 @pytest.mark.parametrize("fit", [EXPERIMENT.reference, upsampler_least_squares, upsampler_sgd], **ids)
@@ -235,10 +252,26 @@ def test_an_experiment_by_any_route_has_full_points(fit):
 
 
 def test_an_experiment_that_went_wrong_loses_points():
-    assert_mistakes_lose_points(EXPERIMENT, range(2))
     assert_no_thought_no_points(EXPERIMENT)
     assert_well_written(EXPERIMENT)
     assert_hidden(EXPERIMENT)
+
+
+def test_a_mistake_of_training_is_named_where_its_numbers_show_it():
+    assert_mistakes_are_told(EXPERIMENT, range(5))
+    for fit, name in (
+        (upsampler_by(padding=0), "shifted by a pixel"),
+        (upsampler_by(pairs=lambda small, large: (small, large.flip(1))), "mirrored images"),
+        (upsampler_by(pairs=lambda small, large: (small.roll(3, 0), large)), "pairs out of order"),
+        (upsampler_by(steps=1, lr=0.5, optimizer=torch.optim.SGD), "one step"),
+        (upsampler_by(steps=50, lr=0.001), "small learning rate"),
+        (upsampler_by(pairs=lambda small, large: (small, large.flip(0))), None),  # a small kernel, but no small steps
+        (upsampler_by(steps=20), None),
+        (upsampler_by(steps=20, start=0.3), None),
+        (lambda small, large: upsampler_by()(small, large) / 2, None),
+        (lambda small, large: torch.randn(4, 4, generator=torch.Generator().manual_seed(0)), None),
+    ):
+        assert_told(EXPERIMENT, fit, name, range(3))
 
 
 def test_the_error_on_unseen_images_is_zero_at_the_true_kernel_and_a_hundred_at_none():

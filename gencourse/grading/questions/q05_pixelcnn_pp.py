@@ -1049,8 +1049,8 @@ def _grey(at_most: float) -> Measure:
 
 
 # The divergence in bits: the reference, on 200 seeds, 0.0021 at most, Adam alone from three other starts, on 40, 0.0023. On 60,
-# weights for their logits 0.051 at least, clamped means 0.081 (the best that means in [0, 1] can do, 0.061), a density for the mass
-# and missing tails 0.139, equal weights 0.153, all others, and what takes no thought, more than 0.23.
+# weights for their logits 0.051 at least, clamped means 0.081 (the best that means in [0, 1] can do 0.061), a density for the
+# mass and missing tails 0.139, equal weights 0.153, all others, and what takes no thought, more than 0.23.
 EXPERIMENT = Question(
     id="5.5",
     title="Fit the grey levels of a photograph",

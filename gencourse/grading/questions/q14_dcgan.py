@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import conv2d, conv_transpose2d, interpolate, pad
 
-from gencourse.grading.questions import Check, Inputs, Measure, Mistake, Question
+from gencourse.grading.questions import Check, Inputs, Measure, Mistake, Question, is_one_step, told
 from gencourse.grading.questions.training import lowest, trained
 
 
@@ -625,9 +625,148 @@ def _kernel_of(
     return fit
 
 
+def _one_step(loss: Callable[[Tensor], Tensor], start: Tensor) -> tuple[Tensor]:
+    start = start.requires_grad_()
+    return (-0.1 * torch.autograd.grad(loss(start), start)[0],)
+
+
 _fit_kernel = _kernel_of()
 _NEAREST = torch.tensor([0.0, 1.0, 1.0, 0.0])
 _BILINEAR = torch.tensor([0.25, 0.75, 0.75, 0.25])
+
+
+_MISTAKES = (
+    Mistake(
+        "nearest neighbour",
+        "every pixel is repeated four times; learn the kernel.",
+        lambda small, large: torch.outer(_NEAREST, _NEAREST),
+    ),
+    Mistake(
+        "bilinear",
+        "that is bilinear interpolation, whatever the pairs are; learn the kernel.",
+        lambda small, large: torch.outer(_BILINEAR, _BILINEAR),
+    ),
+    Mistake("turned kernel", "the kernel is turned by 180 degrees.", _kernel_of(end=lambda w: w.flip(0, 1))),
+    Mistake("transposed", "rows and columns of the kernel are swapped.", _kernel_of(end=lambda w: w.T)),
+    Mistake(
+        "all weights equal",
+        "all weights of the kernel are the same.",
+        _kernel_of(double=lambda y, w: _up(y, w.mean().expand(4, 4)), end=lambda w: w.mean().expand(4, 4)),
+    ),
+    Mistake(
+        "mean of the difference",
+        "the loss averages the difference before it squares; square first, and then average.",
+        _kernel_of(loss=lambda made, large: (made - large).mean() ** 2),
+    ),
+    Mistake(
+        "shifted by a pixel",
+        "the kernel sits a pixel away from its place; crop as padding 1 does.",
+        _kernel_of(pairs=lambda small, large: (small, large.roll(1, 1))),
+    ),
+    Mistake(
+        "mirrored images",
+        "the large images are seen mirrored, or turned, while training.",
+        _kernel_of(pairs=lambda small, large: (small, large.flip(2))),
+    ),
+    Mistake(
+        "pairs out of order",
+        "small and large images do not belong together; shuffle both alike.",
+        _kernel_of(pairs=lambda small, large: (small.roll(1, 0), large)),
+    ),
+    Mistake("sign", "the kernel has the wrong sign.", _kernel_of(end=lambda w: -w)),
+    Mistake(
+        "made to add up to 1",
+        "the kernel adds up to 1; with stride 2 each output gets four of its sixteen weights.",
+        _kernel_of(end=lambda w: w / w.sum()),
+    ),
+    Mistake(
+        "one step",
+        "that is a single step of gradient descent, or as good as one; loop until the loss stands still.",
+        _kernel_of(train=_one_step),
+    ),
+    Mistake(
+        "small learning rate",
+        "all numbers are still close to 0; take larger steps, or many more.",
+        _kernel_of(train=partial(trained, steps=100, lr=0.001)),
+    ),
+)
+
+
+def _is(kernel: Tensor):
+    return lambda inputs, answer: np.allclose(answer, kernel, rtol=0, atol=1e-5)
+
+
+def _features(inputs: Inputs) -> np.ndarray:
+    """What each weight of a kernel adds to each pixel of the large images: (16, N, 2H, 2W)."""
+    small = inputs["small"].astype(float)
+    return np.stack([_doubled(small, place.reshape(4, 4)) for place in np.eye(16)])
+
+
+def _downhill(inputs: Inputs) -> np.ndarray:
+    """Where the loss falls from a kernel of 0: its gradient, times -1/2."""
+    return np.einsum("knij,nij->k", _features(inputs), inputs["large"].astype(float)) / inputs["large"].size
+
+
+def _first_step(inputs: Inputs, answer: np.ndarray) -> bool:
+    """Steps of Adam may have the same sign everywhere, and then say nothing."""
+    return not _all_equal(inputs, answer) and is_one_step(answer.ravel(), -_downhill(inputs))
+
+
+def _hardly_moved(inputs: Inputs, answer: np.ndarray) -> bool:
+    """Small, and on the way down; pairs that do not belong together make a small kernel too, and any."""
+    down, numbers = _downhill(inputs), answer.ravel()
+    return np.abs(numbers).max() < 0.1 and numbers @ down >= 0.5 * np.linalg.norm(numbers) * np.linalg.norm(down)
+
+
+def _all_equal(inputs: Inputs, answer: np.ndarray) -> bool:
+    return np.ptp(answer) <= 1e-4 * np.abs(answer).max()
+
+
+def _mean_difference(inputs: Inputs, answer: np.ndarray) -> bool:
+    """The gradient of that loss has the same direction everywhere, so that no training that starts at 0 leaves it."""
+    along = _features(inputs).mean((1, 2, 3))
+    size = answer.ravel() @ along / (along @ along)
+    return np.abs(answer.ravel() - size * along).max() < 1e-3 * np.abs(answer).max()
+
+
+def _sums_to_one(inputs: Inputs, answer: np.ndarray) -> bool:
+    """And is right up to a factor."""
+    made, large = _doubled(inputs["small"].astype(float), answer), inputs["large"].astype(float)
+    return abs(answer.sum() - 1) < 1e-3 and _doubling_error(inputs, answer * (made * large).sum() / (made**2).sum()) < 0.5
+
+
+def _best_for(*changes: Callable[[np.ndarray], np.ndarray]):
+    """Whether an answer makes nearly what the best kernel makes, if the large images are changed in one of these ways."""
+
+    def when(inputs: Inputs, answer: np.ndarray) -> bool:
+        features, large = _features(inputs).reshape(16, -1), inputs["large"].astype(float)
+        changed = np.stack([change(large).ravel() for change in changes], axis=1)
+        best = np.linalg.solve(features @ features.T, features @ changed)  # (16, number of changes)
+        return any(_doubling_error({**inputs, "_kernel": kernel.reshape(4, 4)}, answer) < 2 for kernel in best.T)
+
+    return when
+
+
+def _moved(*shift: int, axis: int | tuple[int, int]) -> Callable[[np.ndarray], np.ndarray]:
+    return lambda large: np.roll(large, shift, axis)
+
+
+_told = partial(told, _MISTAKES)
+_HINTS = (
+    _told("nearest neighbour", when=_is(torch.outer(_NEAREST, _NEAREST))),
+    _told("bilinear", when=_is(torch.outer(_BILINEAR, _BILINEAR))),
+    _told("turned kernel", mended=lambda w: w[::-1, ::-1]),
+    _told("transposed", mended=lambda w: w.T),
+    _told("sign", mended=lambda w: -w),
+    _told("made to add up to 1", when=_sums_to_one),
+    _told("one step", when=_first_step),
+    _told("mean of the difference", when=_mean_difference),
+    _told("shifted by a pixel", when=_best_for(*(_moved(i, j, axis=(1, 2)) for i in (-1, 0, 1) for j in (-1, 0, 1) if i or j))),
+    _told("mirrored images", when=_best_for(*(partial(np.flip, axis=axis) for axis in (1, 2, (1, 2))))),
+    _told("pairs out of order", when=_best_for(*(_moved(n, axis=0) for n in range(1, 20)))),
+    _told("small learning rate", when=_hardly_moved),
+    _told("all weights equal", when=_all_equal),
+)
 
 
 def _kernel(at_most: float) -> Measure:
@@ -638,6 +777,7 @@ def _kernel(at_most: float) -> Measure:
         lambda inputs: (4, 4),
         "the layer has stride 2 and padding 1, all sixteen weights are free, and the loss has to stop falling.",
         " percent",
+        hints=_HINTS,
     )
 
 
@@ -655,61 +795,7 @@ EXPERIMENT = Question(
         Check("trained", 3, _float32(_pairs), measure=_kernel(0.5)),
         Check("to the end", 1, _float32(_pairs), measure=_kernel(0.2), of="trained"),
     ),
-    mistakes=(
-        Mistake(
-            "nearest neighbour",
-            "every pixel is repeated four times; learn the kernel.",
-            lambda small, large: torch.outer(_NEAREST, _NEAREST),
-        ),
-        Mistake(
-            "bilinear",
-            "that is bilinear interpolation, whatever the pairs are; learn the kernel.",
-            lambda small, large: torch.outer(_BILINEAR, _BILINEAR),
-        ),
-        Mistake("turned kernel", "the kernel is turned by 180 degrees.", _kernel_of(end=lambda w: w.flip(0, 1))),
-        Mistake("transposed", "rows and columns of the kernel are swapped.", _kernel_of(end=lambda w: w.T)),
-        Mistake(
-            "all weights equal",
-            "all weights of the kernel are the same.",
-            _kernel_of(double=lambda y, w: _up(y, w.mean().expand(4, 4)), end=lambda w: w.mean().expand(4, 4)),
-        ),
-        Mistake(
-            "mean of the difference",
-            "the loss squares the mean difference; square first, and then average.",
-            _kernel_of(loss=lambda made, large: (made - large).mean() ** 2),
-        ),
-        Mistake(
-            "shifted by a pixel",
-            "the kernel sits one pixel too low; crop as padding 1 does.",
-            _kernel_of(pairs=lambda small, large: (small, large.roll(1, 1))),
-        ),
-        Mistake(
-            "mirrored images",
-            "the large images are seen mirrored while training.",
-            _kernel_of(pairs=lambda small, large: (small, large.flip(2))),
-        ),
-        Mistake(
-            "pairs out of order",
-            "small and large images do not belong together; shuffle both alike.",
-            _kernel_of(pairs=lambda small, large: (small.roll(1, 0), large)),
-        ),
-        Mistake("sign", "the kernel has the wrong sign.", _kernel_of(end=lambda w: -w)),
-        Mistake(
-            "made to add up to 1",
-            "the kernel adds up to 1; with stride 2 each output gets four of its sixteen weights.",
-            _kernel_of(end=lambda w: w / w.sum()),
-        ),
-        Mistake(
-            "one step",
-            "a single step of gradient descent is not a training; loop until the loss stands still.",
-            _kernel_of(train=partial(trained, steps=1, lr=0.05)),
-        ),
-        Mistake(
-            "small learning rate",
-            "the weights have hardly left their start; take larger steps, or many more.",
-            _kernel_of(train=partial(trained, steps=100, lr=0.001)),
-        ),
-    ),
+    mistakes=_MISTAKES,
     seconds=30.0,
 )
 
