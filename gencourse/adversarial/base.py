@@ -42,7 +42,7 @@ class Adversarial(Implicit):
     def generate(self, z: Tensor, context: Tensor | None = None) -> Tensor:
         """The example at each z `(B, latent)`, `(B, *space.shape)`: in evaluation mode, without gradient."""
         with self.evaluation():
-            return self.to_space(self.generator(z, self._condition(context, len(z))))
+            return self.to_space(self._made(z, self._condition(context, len(z))))
 
     def _sample(self, n: int, context: Tensor | None, generator: torch.Generator | None) -> Tensor:
         return self.generate(self.draw_latent(n, generator=generator), context)
@@ -58,6 +58,22 @@ class Adversarial(Implicit):
     def to_space(self, y: Tensor) -> Tensor:
         """The nearest examples of the space to what the generator gives; the inverse of `centred`."""
         return self.space.from_signed(y)
+
+    def _made(self, z: Tensor, condition: Tensor | None = None) -> Tensor:
+        """What the generator makes of each z, `(B, *space.shape)`, as the networks see examples."""
+        y = self.generator(z, condition)
+        if y.shape != (len(z), *self.space.shape):
+            raise ValueError(
+                f"{type(self).__name__}: the generator must give examples {(len(z), *self.space.shape)}, not {tuple(y.shape)}."
+            )
+        return y
+
+    def _judged(self, y: Tensor, condition: Tensor | None = None) -> Tensor:
+        """What the discriminator says of each example, `(B,)`; another shape would be broadcast, and be wrong in silence."""
+        logits = self.discriminator(y, condition)
+        if logits.shape != (len(y),):
+            raise ValueError(f"{type(self).__name__}: the discriminator must give logits ({len(y)},), not {tuple(logits.shape)}.")
+        return logits
 
     def _condition(self, context: Tensor | None, n: int) -> Tensor | None:
         """The labels `(n,)` as one-hot rows `(n, classes)`."""

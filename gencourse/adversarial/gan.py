@@ -89,16 +89,16 @@ class GAN(Adversarial):
         """The discriminator's loss on a batch and as many samples, `(B,)`; it sends no gradient to the generator."""
         real, condition = self.centred(x), self._condition(context, len(x))
         with torch.no_grad():
-            fake = self.generator(self.draw_latent(len(x)), condition)
-        loss = self.loss.d_loss(self.discriminator(real, condition), self.discriminator(fake, condition))
+            fake = self._made(self.draw_latent(len(x)), condition)
+        loss = self.loss.d_loss(self._judged(real, condition), self._judged(fake, condition))
         if not self.penalty:
             return loss
-        return loss + self.penalty * losses.gradient_penalty(lambda y: self.discriminator(y, condition), real, fake)
+        return loss + self.penalty * losses.gradient_penalty(lambda y: self._judged(y, condition), real, fake)
 
     def g_loss(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         """The generator's loss on as many samples as there are in the batch, `(B,)`."""
         condition = self._condition(context, len(x))
-        return self.loss.g_loss(self.discriminator(self.generator(self.draw_latent(len(x)), condition), condition))
+        return self.loss.g_loss(self._judged(self._made(self.draw_latent(len(x)), condition), condition))
 
     def moves(self) -> list[Move]:
         """Algorithm 1: `d_steps` updates of the discriminator, one of the generator.

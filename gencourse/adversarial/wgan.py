@@ -109,8 +109,8 @@ class WGAN(GAN):
         """
         condition = self._condition(context, len(x))
         with self.evaluation():
-            fake = self.generator(self.draw_latent(len(x), generator=generator), condition)
-            return float((self.discriminator(self.centred(x), condition) - self.discriminator(fake, condition)).mean())
+            fake = self._made(self.draw_latent(len(x), generator=generator), condition)
+            return float((self._judged(self.centred(x), condition) - self._judged(fake, condition)).mean())
 
 
 def _ring() -> Dataset:

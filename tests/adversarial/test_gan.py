@@ -191,3 +191,39 @@ def test_images_are_bounded_and_points_are_not():
 def test_adam_s_first_rate_is_a_half_for_both_players():
     for move in GAN(PLANE).moves():
         assert move.optimizer(move.learns, lr=1e-3).defaults["betas"] == (0.5, 0.999)
+
+
+class Column(nn.Module):
+    """A discriminator that forgot to take its last dimension away."""
+
+    def __init__(self):
+        super().__init__()
+        self.net = nn.Linear(2, 1)
+
+    def forward(self, y, condition=None):
+        return self.net(y)  # (B, 1)
+
+
+class Flat(nn.Module):
+    """A generator whose images are rows."""
+
+    def __init__(self, dim):
+        super().__init__()
+        self.net = nn.Linear(16, dim)
+
+    def forward(self, z, condition=None):
+        return self.net(z)
+
+
+@pytest.mark.parametrize("penalty", [0.0, 1.0])
+def test_a_network_of_one_s_own_that_gives_another_shape_is_named(penalty):
+    """Logits (B, 1) beside a penalty (B,) would be broadcast to (B, B)."""
+    gan = GAN(PLANE, discriminator=Column(), penalty=penalty)
+    for loss in (gan.d_loss, gan.g_loss):
+        with pytest.raises(ValueError, match=r"GAN: the discriminator must give logits \(8,\), not \(8, 1\)\."):
+            loss(torch.randn(8, 2))
+    gan = GAN(IMAGES, generator=Flat(IMAGES.dim), penalty=penalty)
+    x = torch.zeros(8, *IMAGES.shape, dtype=torch.long)
+    for call in (lambda: gan.d_loss(x), lambda: gan.g_loss(x), lambda: gan.sample(8)):
+        with pytest.raises(ValueError, match=r"GAN: the generator must give examples \(8, .*\), not \(8, \d+\)\."):
+            call()
