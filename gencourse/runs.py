@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from gencourse import catalog, checkpoint
@@ -55,7 +56,7 @@ def train(entry: Entry, recipe: Recipe, out: str | Path, **overrides: Any) -> tu
     `model.pt` has the weights, `run.json` how to build and judge the model, `history.json` the curves, `checkpoint.pt` the
     means to resume. `overrides` replace arguments of `fit` (`steps`, `seed`, `device`, `resume`, ...).
     """
-    out = Path(out)
+    out = Path(out).expanduser()
     dataset = recipe.load()
     settings = {**recipe.fit, **overrides}
     with torch.random.fork_rng():
@@ -69,7 +70,7 @@ def train(entry: Entry, recipe: Recipe, out: str | Path, **overrides: Any) -> tu
             stacklevel=2,
         )
     history = fit(model, dataset, out=out, **settings)
-    plain = {name: value for name, value in settings.items() if isinstance(value, int | float | str | None)}
+    plain = {name: _plain(value) for name, value in settings.items() if isinstance(value, int | float | str | None | np.generic)}
     run = {
         "model": entry.name,
         "recipe": recipe.name,

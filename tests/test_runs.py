@@ -203,3 +203,16 @@ def test_the_names_in_recipes_are_those_above_it():
     assert "nll" in recipes.METRICS
     with pytest.raises(AttributeError, match="no attribute 'trian'"):
         _ = recipes.trian
+
+
+def test_a_home_folder_and_numpy_numbers_are_understood(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    train(VAE, SMALL, "~/mine", device="cpu", progress=False, lr=np.float64(0.01), seed=np.int64(3))
+    assert sorted(path.name for path in (tmp_path / "mine").iterdir()) == [
+        "checkpoint.pt",
+        "history.json",
+        "model.pt",
+        "run.json",
+    ]
+    recorded = json.loads((tmp_path / "mine" / "run.json").read_text())["fit"]
+    assert (recorded["lr"], recorded["seed"]) == (0.01, 3)
