@@ -76,10 +76,11 @@ class Space:
                 f"{self} expects integers 0..{self.levels - 1}, but the tensor is {x.dtype}; "
                 "for pixels scaled to [0, 1], space.from_unit(x) gives them back."
             )
-        if values and x.numel() and not 0 <= int(x.min()) <= int(x.max()) < self.levels:
-            raise ValueError(
-                f"{self} expects integers 0..{self.levels - 1}, but the tensor has values {int(x.min())}..{int(x.max())}."
-            )
+        if values and x.numel():
+            numbers = x.long() if x.dtype in (torch.uint16, torch.uint32, torch.uint64) else x  # these have no minimum
+            low, high = int(numbers.min()), int(numbers.max())
+            if not 0 <= low <= high < self.levels:
+                raise ValueError(f"{self} expects integers 0..{self.levels - 1}, but the tensor has values {low}..{high}.")
         return x
 
     def to_unit(self, x: Tensor) -> Tensor:

@@ -154,3 +154,10 @@ def test_without_the_values_only_kind_and_shape_are_looked_at():
         space.validate(bad.float(), values=False)
     with pytest.raises(ValueError, match="expects a batch of shape"):
         space.validate(bad[:, 0], values=False)
+
+
+def test_pixels_of_sixteen_bits_without_a_sign_are_looked_at_too():
+    space = Space((1, 1, 2), 1000)
+    space.validate(torch.tensor([[[[0, 999]]]], dtype=torch.uint16))
+    with pytest.raises(ValueError, match=r"values 0\.\.1000"):
+        space.validate(torch.tensor([[[[0, 1000]]]], dtype=torch.uint16))
