@@ -133,7 +133,7 @@ def _judge(
         status = "memory" if _out_of_memory(answer["error"]) else "error"
         return CheckResult(check.name, status, 0, check.points, _error_sentence(question, answer["error"]))
     if check.measure is not None:
-        return _measured(question, check, check.measure, inputs, answer)
+        return _measured(question, check, check.measure, inputs, answer, explain)
     if check.name not in truths:
         options = question.calling(check) | {"dtype": "float64", "twice": False}
         truths[check.name] = harness.run(question.reference, inputs, check.gradients, **options)
@@ -155,7 +155,7 @@ def _alone(check: Check, part: CheckResult, right: set[str]) -> CheckResult:
     return CheckResult(check.name, "wrong", 0, check.points, f'"{check.name}" counts as soon as "{check.needs}" is right.')
 
 
-def _measured(question: Question, check: Check, measure: Measure, inputs: Inputs, answer: Mapping) -> CheckResult:
+def _measured(question: Question, check: Check, measure: Measure, inputs: Inputs, answer: Mapping, explain: bool) -> CheckResult:
     """An experiment's answer: no numbers are right or wrong, but a statistic of them is good enough or not."""
     says, shape = _unusable(question, answer), measure.shape(inputs)
     if not says and answer["value"].shape != shape:
@@ -169,6 +169,8 @@ def _measured(question: Question, check: Check, measure: Measure, inputs: Inputs
         says = f"{measure.name} is {reached:.3f}{measure.unit}"
         if np.isfinite(reached) and reached <= measure.at_most:
             return CheckResult(check.name, "ok", check.points, check.points, f"{says}.")
+        if not explain:
+            return CheckResult(check.name, "wrong", 0, check.points)
         with np.errstate(all="ignore"):
             hint = next((hint.says for hint in measure.hints if hint.fits(measure, inputs, answer["value"])), measure.says)
         says += f", and {measure.at_most:.3f} or less is wanted; {hint}"

@@ -915,7 +915,8 @@ _MISTAKES = (
     ),
     Mistake(
         "linear critic",
-        "the critic is linear, and sees only how the means differ; give it a hidden layer.",
+        "your values are a linear function of the points, which sees only how the means differ; a critic needs hidden units, and "
+        "weights large enough to bend it.",
         _trained_critic(linear=True),
     ),
     Mistake(
@@ -954,12 +955,13 @@ _HINTS = (
         when=lambda inputs, answer: answer.min() >= 0 and answer.max() <= 1 and np.ptp(answer) > 0.5,
     ),
     Hint(
-        "it changes too fast between points that are near each other: is its slope kept near 1 by a penalty, and does each value "
-        "belong to its point?",
+        "your critic changes too fast between points that are near each other: is its slope kept near 1 by a penalty, and does "
+        "each value belong to its point?",
         when=lambda inputs, answer: _slope_between(inputs, answer) > STEEP,
     ),
     Hint(
-        "it is flatter than 1 all over: does the penalty pull the slope to 1, and not to 0, and does the loss stand still?",
+        "your critic is flatter than 1 all over: does the penalty pull the slope to 1, and not to 0, and does the loss stand "
+        "still?",
         when=lambda inputs, answer: _slope_between(inputs, answer) < 0.8,
     ),
 )
@@ -971,8 +973,8 @@ def _critic_measure(at_most: float) -> Measure:
         _missed,
         at_most,
         lambda inputs: (len(inputs["real"]) + len(inputs["fake"]),),
-        "it should be high on real points and low on generated ones, with a slope that the gradient penalty keeps near 1 all "
-        "over, and training has to go on until the loss stands still.",
+        "your critic should be high on real points and low on generated ones, with a slope that the gradient penalty keeps near 1 "
+        "all over, and training has to go on until the loss stands still.",
         " percent",
         _HINTS,
     )
