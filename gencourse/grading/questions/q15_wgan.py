@@ -973,8 +973,8 @@ def _critic_measure(at_most: float) -> Measure:
         _missed,
         at_most,
         lambda inputs: (len(inputs["real"]) + len(inputs["fake"]),),
-        "your critic should be high on real points and low on generated ones, with a slope that the gradient penalty keeps near 1 "
-        "all over, and training has to go on until the loss stands still.",
+        "your critic should be high on real points and low on generated ones, with a slope that the gradient penalty keeps "
+        "near 1 all over, and training has to go on until the loss stands still.",
         " percent",
         _HINTS,
     )
