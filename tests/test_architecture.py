@@ -2,6 +2,7 @@
 
 import ast
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ ROOT = Path(__file__).resolve().parents[1]
 LIBRARY = ROOT / "gencourse"
 
 LAYERS = (
-    ("space", "distributions", "networks", "arguments", "checkpoint", "profile", "kinds", "latent"),
+    ("space", "distributions", "networks", "arguments", "checkpoint", "profile", "records", "kinds", "latent"),
     ("data", "train", "metrics"),
     ("recipes", "entry"),
     ("autoregressive", "adversarial", "variational"),
@@ -108,6 +109,26 @@ def test_families_do_not_import_each_other():
         if room in families:
             foreign = {other for other in others if other.count(".") and other.split(".")[1] in families - {room}}
             assert not foreign, f"{name} imports {foreign}"
+
+
+def test_what_runs_in_the_sandbox_imports_nothing_of_the_rest():
+    """It is started as a script that sees its own folder, NumPy and torch: no answer, not even by way of an import."""
+    folder = LIBRARY / "grading" / "inside"
+    files = list(folder.rglob("*.py"))
+    assert {path.name for path in files} == {"__init__.py", "worker.py", "harness.py", "protocol.py"}
+    own = {path.stem for path in files}
+    dynamic = ("import_module", "__import__", "run_path", "run_module")
+    for path in files:
+        for node in ast.walk(ast.parse(path.read_text())):
+            names: list[str] = []
+            if isinstance(node, ast.Import):
+                names = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom):
+                names = ["." * node.level + (node.module or "")]
+            elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith(dynamic):
+                names = [argument.value for argument in node.args if isinstance(argument, ast.Constant)]
+            for name in names:
+                assert name.split(".")[0] in {*sys.stdlib_module_names, *own, "numpy", "torch"}, f"{path.name} imports {name}"
 
 
 def test_the_plan_names_every_room():

@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from gencourse.grading import harness, questions
+from gencourse.grading import questions
+from gencourse.grading.inside import harness
 from gencourse.grading.questions import Check, Inputs, Measure, Mistake, Question
 
 

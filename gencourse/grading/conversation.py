@@ -15,8 +15,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from gencourse.grading import handins, protocol
+from gencourse.grading import handins
 from gencourse.grading.check import CheckResult, Result, assess
+from gencourse.grading.inside import protocol
 from gencourse.grading.notebook import Cell
 from gencourse.grading.questions import Check, Inputs, Question
 from gencourse.grading.sandbox import DidNotStart, Stopped, Worker

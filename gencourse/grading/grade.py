@@ -214,10 +214,10 @@ def _key(content: bytes, hand_in: HandIn, every: Sequence[Question], secret: byt
 
 @functools.cache
 def _code() -> str:
-    """A hash of the grader and the questions: a corrected question grades anew."""
+    """A hash of the grader and the questions: a corrected question or sentence grades anew."""
     digest = hashlib.sha256()
-    for path in sorted([*_HERE.glob("*.py"), *_HERE.glob("questions/*.py")]):
-        digest.update(path.name.encode() + b"\0" + path.read_bytes())
+    for path in sorted(path for path in _HERE.rglob("*") if path.suffix in (".py", ".toml")):
+        digest.update(path.relative_to(_HERE).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
     return digest.hexdigest()
 
 

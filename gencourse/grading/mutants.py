@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from gencourse.grading import harness
+from gencourse.grading.inside import harness
 from gencourse.grading.questions import Check, Inputs, Question
 
 Draws = Sequence[Mapping[str, Inputs]]

@@ -1,13 +1,13 @@
 """The place where a student's code runs: one fresh process for each submission, shut in by bubblewrap.
 
-In it there is the interpreter, its packages and `worker.py`, all read-only; a small `/tmp`; no network; no other process;
+In it there is the interpreter, its packages and the folder `inside`, all read-only; a small `/tmp`; no network; no other process;
 no file of the grader's, no submission, no solution. What holds it:
 
 - namespaces of its own for processes, network, mounts, IPC and host name; no user namespaces inside;
 - no capability, no new privileges; started by root, a user of its own for each worker, so that no limit is shared;
 - limits on memory, processor time, file sizes, descriptors and threads; no second process can be started at all, so that
   the limit on a process is the limit on the submission;
-- a filter on system calls (`worker.py`), on x86-64 and ARM processors; elsewhere the other limits remain, and a
+- a filter on system calls (`inside/worker.py`), on x86-64 and ARM processors; elsewhere the other limits remain, and a
   submission's memory is limited for each of its processes.
 
 Started by an ordinary user, the worker runs under that user in a user namespace, where kernels before 5.14 count its
@@ -33,10 +33,10 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from gencourse.grading import protocol
+from gencourse.grading.inside import protocol
 
-HERE = Path(__file__).parent
-BESIDE_THE_STUDENT = ("worker.py", "harness.py", "protocol.py")
+COURSE = Path(__file__).parents[1]
+INSIDE = Path(__file__).parent / "inside"
 INSTALL = "sudo apt-get install bubblewrap"
 _TEMPORARY = 64 * 2**20  # bytes in /tmp
 _START = 120.0  # seconds to start and import torch on a loaded machine; no student's code runs before it is done
@@ -113,7 +113,7 @@ class Worker:
         self._status_end, status_end = os.pipe()
         packages = _packages(sandbox)
         command = [*_bubblewrap(status_end, packages, trusted), "--", _interpreter()] if sandbox else [sys.executable]
-        script = "/worker/worker.py" if sandbox else str(HERE / "worker.py")
+        script = "/worker/worker.py" if sandbox else str(INSIDE / "worker.py")
         try:
             self._process = subprocess.Popen(
                 [*command, "-S", "-s", "-P", script, str(theirs.fileno())],
@@ -144,7 +144,7 @@ class Worker:
                 **({"NPROC": 64} if uid is not None else {}),
             }
         inside = [f"/packages/{i}" for i, _ in enumerate(packages)] if sandbox else list(packages)
-        inside += [("/course" if sandbox else str(HERE.parents[1]))] if trusted else []
+        inside += [("/course" if sandbox else str(COURSE.parent))] if trusted else []
         setup = {"uid": uid, "limits": limits, "packages": inside, "imports": list(imports), "trusted": trusted}
         deadline = time.monotonic() + _START
         try:
@@ -299,10 +299,9 @@ def _bubblewrap(status: int | None = None, packages: list[str] | None = None, tr
             command += ["--ro-bind", folder, f"/packages/{i}"]
             if (Path(folder) / "gencourse").is_dir():
                 command += ["--tmpfs", f"/packages/{i}/gencourse", "--remount-ro", f"/packages/{i}/gencourse"]
-        for name in BESIDE_THE_STUDENT:
-            command += ["--ro-bind", str(HERE / name), f"/worker/{name}"]
+        command += ["--ro-bind", str(INSIDE), "/worker"]
         if trusted:
-            command += ["--perms", "0755", "--dir", "/course", "--ro-bind", str(HERE.parent), "/course/gencourse"]
+            command += ["--perms", "0755", "--dir", "/course", "--ro-bind", str(COURSE), "/course/gencourse"]
     if status is not None:
         command += ["--json-status-fd", str(status)]
     return [*command, "--remount-ro", "/"]

@@ -13,9 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from gencourse.grading import harness, mutants, questions
+from gencourse.grading import mutants, questions
 from gencourse.grading.check import assess
 from gencourse.grading.conversation import Conversation, Limits, reference_source
+from gencourse.grading.inside import harness
 from gencourse.grading.mutants import Made
 from gencourse.grading.notebook import Cell
 from gencourse.grading.questions import Inputs, Question

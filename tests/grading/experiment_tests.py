@@ -7,8 +7,8 @@ import re
 
 import numpy as np
 
-from gencourse.grading import harness
 from gencourse.grading.check import assess
+from gencourse.grading.inside import harness
 from gencourse.grading.selftest import trivial
 
 

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from gencourse.grading import harness
 from gencourse.grading.check import assess, collect
+from gencourse.grading.inside import harness
 
 ids = {"ids": lambda value: getattr(value, "id", None) or getattr(value, "__name__", None) or getattr(value, "name", None)}
 

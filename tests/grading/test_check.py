@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from gencourse.grading import check, harness, questions
+from gencourse.grading import check, questions
 from gencourse.grading.check import assess, collect
+from gencourse.grading.inside import harness
 
 ROOT = Path(__file__).parents[2]
 

@@ -24,7 +24,7 @@ def test_the_same_archive_from_the_same_sources_and_its_limits_said(tmp_path):
     with zipfile.ZipFile(tmp_path / "a.zip") as zipped:
         names = set(zipped.namelist())
         modes = {info.filename: stat.S_IMODE(info.external_attr >> 16) for info in zipped.infolist()}
-        assert {"README.txt", "setup.sh", "run_autograder", "secret", "gencourse/grading/worker.py"} <= names
+        assert {"README.txt", "setup.sh", "run_autograder", "secret", "gencourse/grading/inside/worker.py"} <= names
         assert not [name for name in names if "solution" in name or "__pycache__" in name]
         assert (modes["setup.sh"], modes["run_autograder"], modes["secret"]) == (0o755, 0o755, 0o600)
         readme = " ".join(zipped.read("README.txt").decode().split())

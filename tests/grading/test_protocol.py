@@ -8,8 +8,8 @@ import time
 import numpy as np
 import pytest
 
-from gencourse.grading import protocol
-from gencourse.grading.protocol import ProtocolError
+from gencourse.grading.inside import protocol
+from gencourse.grading.inside.protocol import ProtocolError
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from torch import distributions as D
 from torch.nn import functional as F
 
 from gencourse.autoregressive.nade import NADE as NadeModel
-from gencourse.grading import harness
+from gencourse.grading.inside import harness
 from gencourse.grading.questions.q03_chain_rule import BITS, ENSEMBLE, EXPERIMENT, LOG_PROB, MADE, NADE, QUESTIONS
 from gencourse.space import Space
 

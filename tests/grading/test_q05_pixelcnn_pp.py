@@ -27,7 +27,7 @@ from torch.nn import functional as F
 from gencourse.autoregressive.layers import gate
 from gencourse.autoregressive.pixelcnn_pp import PixelCNNPP
 from gencourse.distributions import DiscretizedLogistic, DiscretizedLogisticMixture
-from gencourse.grading import harness
+from gencourse.grading.inside import harness
 from gencourse.grading.questions.q05_pixelcnn_pp import COUPLING, EXPERIMENT, GATE, LOGISTIC, MIXTURE, QUESTIONS
 from gencourse.space import Space
 

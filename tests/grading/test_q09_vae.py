@@ -17,7 +17,7 @@ from experiment_tests import (
 from question_tests import assert_float32, assert_full_points, assert_mistakes_are_named, assert_well_written, ids, result
 from torch import distributions as D
 
-from gencourse.grading import harness
+from gencourse.grading.inside import harness
 from gencourse.grading.questions.q09_vae import ELBO, EXPERIMENT, IMPORTANCE, KL, QUESTIONS, SAMPLE
 from gencourse.grading.questions.training import lowest
 

@@ -11,7 +11,8 @@ import time
 
 import pytest
 
-from gencourse.grading import sandbox, worker
+from gencourse.grading import sandbox
+from gencourse.grading.inside import worker
 from gencourse.grading.sandbox import DidNotStart, Stopped, Worker
 
 MEMORY = 2**29
@@ -48,6 +49,16 @@ def test_it_has_no_rights_and_its_own_user(shut_in):
     assert said(shut_in, "[os.access(p, os.W_OK) for p in ('/', '/usr', '/worker', '/packages/0', '/dev', '/tmp')]") == str(
         [False] * 5 + [True]
     )
+
+
+def test_of_the_course_it_sees_one_folder(shut_in):
+    """Neither questions nor answers are anywhere in its file system, under whatever name the course is installed."""
+    files = sorted(path.name for path in sandbox.INSIDE.iterdir())
+    assert said(shut_in, "sorted(os.listdir('/worker'))") == str(files)
+    run(shut_in, "import re\nwalk = [(at, files) for at, _, files in os.walk('/') if not at.startswith('/proc')]")
+    run(shut_in, r"question = re.compile(r'q\d\d_\w+\.\w+').fullmatch")
+    assert int(said(shut_in, "sum(len(files) for _, files in walk)")) > 1000
+    assert said(shut_in, "[(at, name) for at, files in walk for name in files if question(name)]") == "[]"
 
 
 def test_two_workers_share_no_user_no_files_and_no_descriptor():

@@ -12,7 +12,6 @@ import pytest
 import toy_exercise
 from toy_exercise import HONEST, IMPORTS, KL_RIGHT, SCALED_RIGHT, notebook
 
-import gencourse.grading
 from gencourse.grading import conversation, questions, sandbox
 from gencourse.grading import notebook as notebooks
 from gencourse.grading.submit import submit
@@ -82,15 +81,14 @@ OF_LINUX_ALONE = [
 def test_on_macos_it_is_tried_without_what_linux_alone_has(here, monkeypatch, tmp_path):
     """Both processes believe that they are on macOS, and what macOS lacks is not there."""
     beside = tmp_path / "beside"
-    beside.mkdir()
-    for name in sandbox.BESIDE_THE_STUDENT:
-        shutil.copy(Path(gencourse.grading.__file__).with_name(name), beside / name.replace("worker", "real"))
+    shutil.copytree(sandbox.INSIDE, beside)
+    (beside / "worker.py").rename(beside / "real.py")
     (beside / "worker.py").write_text(
         "import os, runpy, sys\nsys.platform = 'darwin'\nsys.modules['resource'] = None\n"
         "del os.setresuid, os.setresgid, os.setgroups\n"
         "runpy.run_path(os.path.join(os.path.dirname(__file__), 'real.py'), run_name='__main__')\n"
     )
-    monkeypatch.setattr(sandbox, "HERE", beside)
+    monkeypatch.setattr(sandbox, "INSIDE", beside)
     monkeypatch.setattr(sys, "platform", "darwin")
     for module, name in OF_LINUX_ALONE:
         monkeypatch.delattr(module, name)
@@ -128,7 +126,7 @@ def test_it_can_be_imported_where_there_is_no_linux():
         "import os, select, signal, sys, torch\n"
         "for name in ('resource', 'fcntl', 'pwd', 'grp'): sys.modules[name] = None\n"
         "del os.pidfd_open, os.geteuid, os.fork, os.setresuid, select.poll, signal.pidfd_send_signal, signal.SIGKILL\n"
-        "import gencourse.grading.submit, gencourse.grading.worker\nprint('imported')\n"
+        "import gencourse.grading.submit, gencourse.grading.inside.worker\nprint('imported')\n"
     )
     assert subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout == "imported\n"
 

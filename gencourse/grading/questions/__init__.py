@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from gencourse.grading import harness
+from gencourse.grading.inside import harness
 
 Inputs = Mapping[str, np.ndarray]
 """Argument names, in order, and their values."""

@@ -1,7 +1,7 @@
 """What grader and worker say to each other: frames of JSON, each with its length before it, over one socket.
 
 Numbers, strings, lists and arrays; never pickle, so that to read a frame runs nothing. Sizes and depth are bounded,
-because the other side may be a student's code. This file stands alone: the worker is given it as it is.
+because the other side may be a student's code.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """What runs beside a student's code: calls the function and returns plain data.
 
-No answer, tolerance or mistake lives here, and nothing of this package is imported, so that this file as it stands can
-be given to a process that must not see the rest. Whoever judges gets numbers and strings from it, never an object of
-the student's.
+No answer, tolerance or mistake lives here: it is given to a process that must not see them. Whoever judges gets numbers and
+strings from it, never an object of the student's.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The worker: runs a student's cells and calls their functions, inside the sandbox.
 
-It is started as a script, with `harness.py` and `protocol.py` beside it and nothing else of this package, and speaks over
-the one socket whose descriptor it is given. It first gives up its rights: another user, limits on memory, processes and
+It is started as a script, with the files of its folder beside it and nothing else of this package, and speaks over the one
+socket whose descriptor it is given. It first gives up its rights: another user, limits on memory, processes and
 files, and a filter that refuses the system calls which no exercise needs. Only then does it read a student's code. There
 is nothing in this process that a student must not see, and what it answers has to be the right numbers.
 """
