@@ -1,7 +1,7 @@
 """The experiments of chapter 5 over seeds: the ablation, dropout, softmax against mixture, and the models of chapters 3 to 5.
 
-    python benchmarks/ablation.py                                 two rows of the ablation for one seed, half a minute
-    python benchmarks/ablation.py --full --out book/05-experiments.json    all of it, half an hour on one core
+    python benchmarks/ablation.py                         two rows of the ablation for one seed, half a minute
+    python benchmarks/ablation.py --full --out gencourse/records/05-experiments.json    all of it, half an hour on one core
 
 What is trained is written in the chapter: this script runs the cells of the notebook that are tagged `experiment`, and
 then the functions which they define. Each competitor's learning rate is the one with the lowest validation loss in a
@@ -11,7 +11,6 @@ file has already are not made again.
 
 import argparse
 import json
-import platform
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -19,7 +18,7 @@ from typing import Any
 
 import torch
 
-from gencourse import __version__, catalog
+from gencourse import catalog, records
 from gencourse.metrics.likelihood import nll
 from gencourse.train import fit
 
@@ -78,9 +77,8 @@ class Record:
 
     def __init__(self, out: Path | None) -> None:
         self.out = out
-        content = json.loads(out.read_text()) if out and out.exists() else {"runs": []}
-        self.runs: list[dict[str, Any]] = content["runs"]
-        self.where = {"gencourse": __version__, "torch": torch.__version__.split("+")[0], "device": f"{platform.machine()} CPU"}
+        self.content = records.begin(out)
+        self.runs: list[dict[str, Any]] = self.content["runs"]
 
     def run(self, key: dict[str, Any], score: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         """The record of this key, made now unless it is there."""
@@ -91,9 +89,7 @@ class Record:
         scores = {name: round(value, 4) if isinstance(value, float) else value for name, value in score().items()}
         self.runs.append({**key, **scores, "seconds": round(time.perf_counter() - start, 1)})
         print(json.dumps(self.runs[-1]), flush=True)
-        if self.out:
-            lines = ",\n".join("  " + json.dumps(run) for run in self.runs)
-            self.out.write_text(f'{{"made with": {json.dumps(self.where)},\n "runs": [\n{lines}\n]}}\n')
+        records.write(self.out, self.content)
         return self.runs[-1]
 
 

@@ -1,7 +1,7 @@
 """What each of the DCGAN's rules is worth on the digits: the data of chapter 14's ablation.
 
-    python benchmarks/dcgan_rules.py                                    two variants, one seed, half a minute
-    python benchmarks/dcgan_rules.py --full --out book/14-dcgan-rules.json     all of them; a quarter of an hour on one core
+    python benchmarks/dcgan_rules.py                          two variants, one seed, half a minute
+    python benchmarks/dcgan_rules.py --full --out gencourse/records/14-dcgan-rules.json    all; a quarter of an hour on one core
 
 Every variant gets the learning rate that suits it: of `RATES` the one with the lowest distance to the *validation* images,
 the mean of two seeds which are used for nothing else. Then it is trained with that rate from five other seeds, and judged
@@ -10,14 +10,11 @@ on the test images. The file holds all runs, those of the choice too.
 
 import argparse
 import dataclasses
-import json
-import platform
 from pathlib import Path
 
 import numpy as np
-import torch
 
-from gencourse import __version__, data
+from gencourse import data, records
 from gencourse.adversarial.rules import VARIANTS, play
 from gencourse.metrics.classifier import scored_classifier
 from gencourse.metrics.frechet import frechet_to
@@ -38,9 +35,7 @@ def main() -> None:
     digits = data.load("digits")
     classifier = scored_classifier(digits)
     validation = dataclasses.replace(digits, test=digits.valid, test_labels=digits.valid_labels)
-    content = json.loads(chosen.out.read_text()) if chosen.out and chosen.out.exists() else {"runs": []}
-    versions = {"gencourse": __version__, "torch": torch.__version__.split("+")[0]}
-    content["made with"] = versions | {"device": platform.machine() + " CPU"}
+    content = records.begin(chosen.out)
     content["runs"] = [run for run in content["runs"] if run["variant"] not in names]
 
     def run(name: str, lr: float, seed: int, part: str) -> float:
@@ -49,10 +44,7 @@ def main() -> None:
         record = {"variant": name, "lr": lr, "seed": seed, "rounds": chosen.rounds, "part": part, "ratio": round(ratio, 3)}
         content["runs"].append(record)
         print(", ".join(f"{key} {value}" for key, value in record.items()), flush=True)
-        if chosen.out:
-            lines = ",\n".join("  " + json.dumps(record) for record in content["runs"])
-            head = json.dumps(content["made with"])
-            chosen.out.write_text(f'{{"made with": {head},\n "runs": [\n{lines}\n]}}\n')
+        records.write(chosen.out, content)
         return ratio
 
     for name in names:

@@ -1,7 +1,7 @@
 """The losses of `gencourse.adversarial` with the same care for each: the data of chapter 15's comparison.
 
-    python benchmarks/gan_losses.py                                    two losses on the ring, a minute
-    python benchmarks/gan_losses.py --full --out book/15-gan-losses.json    all, on ring and digits; an hour on one core
+    python benchmarks/gan_losses.py                                     two losses on the ring, a minute
+    python benchmarks/gan_losses.py --full --out gencourse/records/15-gan-losses.json    all; an hour on one core
     python benchmarks/gan_losses.py --data "ring recipe" --out FILE     the WGAN's own recipe, a minute a seed
     python benchmarks/gan_losses.py --full --data mnist --updates 40000 --device cuda --out FILE
 
@@ -20,14 +20,13 @@ import argparse
 import dataclasses
 import json
 import math
-import platform
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from gencourse import __version__, data
+from gencourse import data, records
 from gencourse.adversarial import wgan
 from gencourse.adversarial.compare import CONTESTANTS, play, settings
 from gencourse.data import Dataset
@@ -97,10 +96,8 @@ class Record:
 
     def __init__(self, out: Path | None, device: str) -> None:
         self.out = out
-        self.content = json.loads(out.read_text()) if out and out.exists() else {"runs": []}
-        where = torch.cuda.get_device_name() if torch.cuda.is_available() and device != "cpu" else platform.machine() + " CPU"
-        versions = {"gencourse": __version__, "torch": torch.__version__.split("+")[0]}
-        self.content["made with"] = {**versions, "device": where, "threads": torch.get_num_threads()}
+        gpu = {"device": torch.cuda.get_device_name()} if torch.cuda.is_available() and device != "cpu" else {}
+        self.content = records.begin(out, **gpu, threads=torch.get_num_threads())
 
     def runs(self, **wanted: Any) -> list[dict[str, Any]]:
         return [run for run in self.content["runs"] if all(run.get(key) == value for key, value in wanted.items())]
@@ -112,9 +109,7 @@ class Record:
         run = {**known, **make()}
         self.content["runs"].append(run)
         print(", ".join(f"{key} {value}" for key, value in run.items()), flush=True)
-        if self.out:
-            lines = ",\n".join("  " + json.dumps(run) for run in self.content["runs"])
-            self.out.write_text(f'{{"made with": {json.dumps(self.content["made with"])},\n "runs": [\n{lines}\n]}}\n')
+        records.write(self.out, self.content)
 
 
 def main() -> None:

@@ -1,20 +1,18 @@
 """A reference game on the ring, one that collapses and one that never settles, over seeds: the data of chapter 13's ring.
 
-    python benchmarks/gan_ring.py                                            one seed of each, a minute
-    python benchmarks/gan_ring.py --seeds 5 --out book/13-ring.json          five minutes on one core
+    python benchmarks/gan_ring.py                                                    one seed of each, a minute
+    python benchmarks/gan_ring.py --seeds 5 --out gencourse/records/13-ring.json     five minutes on one core
 
 Every record of the file is one run; records of other games and seeds stay. `--threads` sets torch's, for the question whether
 a finding hangs on the order of a sum.
 """
 
 import argparse
-import json
-import platform
 from pathlib import Path
 
 import torch
 
-from gencourse import __version__
+from gencourse import records
 from gencourse.adversarial.ring import GAMES, play
 
 
@@ -28,18 +26,14 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     chosen = parser.parse_args()
     torch.set_num_threads(chosen.threads)
-    content = json.loads(chosen.out.read_text()) if chosen.out and chosen.out.exists() else {"runs": []}
-    versions = {"gencourse": __version__, "torch": torch.__version__.split("+")[0]}
-    content["made with"] = versions | {"device": platform.machine() + " CPU"}
+    content = records.begin(chosen.out)
     for seed in range(chosen.first, chosen.first + chosen.seeds):
         for game in chosen.games:
             record = play(game, seed=seed, rounds=chosen.rounds)[2] | {"threads": chosen.threads}
             same = ("game", "seed", "threads")
             content["runs"] = [run for run in content["runs"] if any(run[key] != record[key] for key in same)] + [record]
             print(", ".join(f"{key} {value}" for key, value in record.items()), flush=True)
-            if chosen.out:
-                lines = ",\n".join("  " + json.dumps(run) for run in content["runs"])
-                chosen.out.write_text(f'{{"made with": {json.dumps(content["made with"])},\n "runs": [\n{lines}\n]}}\n')
+            records.write(chosen.out, content)
 
 
 if __name__ == "__main__":

@@ -1,13 +1,11 @@
 """The three games on the ring, and the record of them that chapter 13 quotes."""
 
-import json
-from pathlib import Path
-
 import torch
 
+from gencourse import records
 from gencourse.adversarial.ring import GAMES, play
 
-STORED = json.loads((Path(__file__).parents[2] / "book" / "13-ring.json").read_text())["runs"]
+STORED = records.load("13-ring")["runs"]
 
 
 def test_a_game_is_followed_and_can_be_played_again():

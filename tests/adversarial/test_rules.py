@@ -1,19 +1,18 @@
 """The DCGAN's rules broken one at a time, and the record of it that chapter 14 quotes."""
 
-import json
-from pathlib import Path
 from statistics import mean
 
 import pytest
 import torch
 from torch import nn
 
+from gencourse import records
 from gencourse.adversarial.dcgan import DCGAN
 from gencourse.adversarial.rules import VARIANTS, play, variant
 from gencourse.data import load
 from gencourse.space import Space
 
-STORED = json.loads((Path(__file__).parents[2] / "book" / "14-dcgan-rules.json").read_text())["runs"]
+STORED = records.load("14-dcgan-rules")["runs"]
 SPACE = Space((1, 8, 8), 17)
 
 
