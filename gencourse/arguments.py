@@ -18,12 +18,17 @@ def positive_integer(what: str, value: Any) -> int:
     return number
 
 
+def least_integer(what: str, value: Any, least: int) -> int:
+    """An integer of `least` or more."""
+    number = integer(value)
+    if number is None or number < least:
+        raise ValueError(f"{what} must be an integer of {least} or more, not {value!r}.")
+    return number
+
+
 def non_negative_integer(what: str, value: Any) -> int:
     """An integer of 0 or more."""
-    number = integer(value)
-    if number is None or number < 0:
-        raise ValueError(f"{what} must be an integer of 0 or more, not {value!r}.")
-    return number
+    return least_integer(what, value, 0)
 
 
 def odd_integer(what: str, value: Any, least: int = 1) -> int:
@@ -39,6 +44,14 @@ def widths(what: str, value: Any) -> tuple[int, ...]:
     numbers = [integer(width) for width in value] if isinstance(value, Iterable) and not isinstance(value, str) else []
     if not numbers or any(number is None or number < 1 for number in numbers):
         raise ValueError(f"{what} must be a tuple of positive widths such as (200,) or (200, 200), not {value!r}.")
+    return tuple(number for number in numbers if number is not None)
+
+
+def positives(what: str, value: Any) -> tuple[float, ...]:
+    """One positive number or more, as a tuple."""
+    numbers = [_number(part) for part in value] if isinstance(value, Iterable) and not isinstance(value, str) else []
+    if not numbers or any(number is None or not 0 < number < math.inf for number in numbers):
+        raise ValueError(f"{what} must be a tuple of positive numbers such as (1.0, 2.0), not {value!r}.")
     return tuple(number for number in numbers if number is not None)
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from gencourse.arguments import integer
+from gencourse.arguments import least_integer
 
 
 def lerp(z0: Tensor, z1: Tensor, t: float | Tensor) -> Tensor:
@@ -70,10 +70,8 @@ def interpolate(z0: Tensor, z1: Tensor, steps: int, path: Callable[[Tensor, Tens
     Raises:
         ValueError: if `steps` is less than 2, or the path has no way between these two.
     """
-    number = integer(steps)
-    if number is None or number < 2:
-        raise ValueError(f"interpolate: steps must be an integer of 2 or more, not {steps!r}.")
-    return torch.stack([path(z0, z1, i / (number - 1)) for i in range(number)])
+    steps = least_integer("interpolate: steps", steps, 2)
+    return torch.stack([path(z0, z1, i / (steps - 1)) for i in range(steps)])
 
 
 def analogy(a: Tensor, b: Tensor, c: Tensor) -> Tensor:

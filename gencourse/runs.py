@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
+from types import MethodType
 from typing import Any
 
 import numpy as np
@@ -228,4 +229,6 @@ def _written(value: Any) -> Any:
         return value.item()
     if isinstance(value, partial):
         return f"{_written(value.func)}({', '.join(f'{name}={setting!r}' for name, setting in value.keywords.items())})"
+    if isinstance(value, MethodType):
+        return f"{value.__self__!r}.{value.__name__}"
     return str(getattr(value, "name", None) or getattr(value, "__name__", None) or type(value).__name__)

@@ -31,6 +31,8 @@ GREY, IMAGES, PLANE = Space((1, 4, 4), 3), Space((1, 8, 8), 17), Space((2,))
         (arguments.positive_integer, 3, 3),
         (arguments.positive_integer, np.int64(3), 3),
         (arguments.non_negative_integer, np.uint8(0), 0),
+        (lambda what, value: arguments.least_integer(what, value, 16), np.uint8(16), 16),
+        (arguments.positives, np.array([1.0, 2.5]), (1.0, 2.5)),
         (arguments.widths, [np.int32(4), 5], (4, 5)),
         (arguments.widths, np.array([4, 5]), (4, 5)),
         (arguments.probability, 0, 0.0),
@@ -44,7 +46,7 @@ def test_what_is_right_comes_back_as_plain_python(check, value, expected):
     assert found == expected
     assert type(found) is type(expected)
     if isinstance(found, tuple):
-        assert all(type(width) is int for width in found)
+        assert all(type(part) is type(like) for part, like in zip(found, expected, strict=True))
 
 
 @pytest.mark.parametrize(
@@ -52,6 +54,8 @@ def test_what_is_right_comes_back_as_plain_python(check, value, expected):
     [
         (arguments.positive_integer, [0, -1, True, 1.0, "3", None, (3,), np.float64(2)], "a positive integer"),
         (arguments.non_negative_integer, [-1, False, 0.0, None], "an integer of 0 or more"),
+        (lambda what, value: arguments.least_integer(what, value, 16), [15, True, "16", 16.0], "an integer of 16 or more"),
+        (arguments.positives, [2.0, (), (1.0, -2.0), (True,), "12", None, (math.inf,)], "a tuple of positive numbers"),
         (arguments.widths, [500, (), (0,), (3, True), "33", (2.5,), None, [(1, 2)]], "a tuple of positive widths"),
         (arguments.probability, [-0.1, 1, math.nan, True, "0.5", None, (0.5,)], r"a probability in \[0, 1\)"),
         (arguments.positive, [0, -1, math.nan, math.inf, True, None], "a positive number"),

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import pickle
 from functools import partial
 
 import numpy as np
@@ -98,6 +99,15 @@ def test_a_recipe_of_one_s_own_can_be_sampled_and_says_what_it_cannot(tmp_path):
     assert torch.equal(*draws)
     with pytest.raises(ValueError, match="known only to the program that made them"):
         evaluate(again, recipe)
+
+
+def test_data_that_a_function_makes_are_recorded_with_what_makes_them():
+    made = {f"{entry.name} {recipe.name}": runs._data_record(recipe.data) for entry in catalog.MODELS for recipe in entry.recipes}
+    assert made["gan ring"] == {"function": "RingOfGaussians(n=8, radius=2.0, sd=0.05).dataset"}
+    assert made["dcgan faces"] == {"function": "faces(size=32, n=10000)"}
+    recipe = dataclasses.replace(SMALL, data=RingOfGaussians(n=5).dataset)
+    assert runs._data_record(recipe.data) != made["gan ring"]
+    assert torch.equal(pickle.loads(pickle.dumps(recipe)).load().train, recipe.load().train)
 
 
 def test_a_run_of_an_earlier_version_is_read(tmp_path, today):

@@ -30,7 +30,6 @@ from gencourse.adversarial import losses
 from gencourse.adversarial.gan import GAN
 from gencourse.adversarial.losses import Loss
 from gencourse.arguments import positive_integer
-from gencourse.data import Dataset
 from gencourse.data.faces import faces
 from gencourse.recipes import Recipe
 from gencourse.space import Space
@@ -253,14 +252,6 @@ def trained_on_faces() -> tuple[DCGAN, dict[str, Any]]:
     return model.eval(), run
 
 
-def _faces() -> Dataset:
-    return faces(32, n=10_000)
-
-
-def _large_faces() -> Dataset:
-    return faces(64, colour=True, n=50_000)
-
-
 RECIPES = (
     Recipe(
         "digits",
@@ -273,7 +264,7 @@ RECIPES = (
     ),
     Recipe(
         "faces",
-        data=_faces,
+        data=partial(faces, size=32, n=10_000),
         options={"latent": 32, "width": 16},
         fit={"steps": 10_000, "batch_size": 64, "lr": 1e-3, "ema": 0.999},
         metric="frechet_ratio",
@@ -297,7 +288,7 @@ RECIPES = (
     ),
     Recipe(
         "faces64",
-        data=_large_faces,
+        data=partial(faces, size=64, colour=True, n=50_000),
         options={"latent": 64, "width": 64},
         fit={"steps": 20_000, "batch_size": 128, "lr": 2e-4},
         metric="frechet_ratio",

@@ -20,7 +20,6 @@ from gencourse.adversarial import losses
 from gencourse.adversarial.base import Adversarial
 from gencourse.adversarial.losses import Loss
 from gencourse.arguments import decay_rates, non_negative, positive, positive_integer, widths
-from gencourse.data import Dataset
 from gencourse.data.toys import RingOfGaussians
 from gencourse.networks import mlp
 from gencourse.recipes import Recipe
@@ -148,14 +147,10 @@ class MLPDiscriminator(nn.Module):
         return self.net(y if condition is None else torch.cat([y, condition], dim=1)).squeeze(1)
 
 
-def _ring() -> Dataset:
-    return RingOfGaussians().dataset()
-
-
 RECIPES = (
     Recipe(
         "ring",
-        data=_ring,
+        data=RingOfGaussians().dataset,
         options={"latent": 2},
         fit={"steps": 8000, "batch_size": 128, "lr": 1e-3, "schedule": cosine},
         metric="mode_overlap",
@@ -166,7 +161,7 @@ RECIPES = (
     Recipe(
         # a generator much slower than its discriminator settles on one mode: the overlap comes near 1/8, and to no more
         "ring_collapse",
-        data=_ring,
+        data=RingOfGaussians().dataset,
         options={"latent": 16, "g_lr": 5e-5},
         fit={"steps": 3000, "batch_size": 128, "lr": 1e-3},
         metric="mode_overlap",
@@ -175,7 +170,7 @@ RECIPES = (
     Recipe(
         # one hidden layer less in the discriminator, and the generator never settles: no band can be promised
         "ring_unsettled",
-        data=_ring,
+        data=RingOfGaussians().dataset,
         options={"latent": 16, "d_hidden": (128,)},
         fit={"steps": 3000, "batch_size": 128, "lr": 1e-3},
         metric="mode_overlap",

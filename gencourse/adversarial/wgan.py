@@ -21,7 +21,6 @@ from gencourse.adversarial import dcgan, losses
 from gencourse.adversarial.dcgan import halves, layer_norm
 from gencourse.adversarial.gan import GAN, MLPDiscriminator, MLPGenerator
 from gencourse.arguments import positive_integer, widths
-from gencourse.data import Dataset
 from gencourse.data.toys import RingOfGaussians
 from gencourse.recipes import Recipe
 from gencourse.space import Space
@@ -113,14 +112,10 @@ class WGAN(GAN):
             return float((self._judged(self.centred(x), condition) - self._judged(fake, condition)).mean())
 
 
-def _ring() -> Dataset:
-    return RingOfGaussians().dataset()
-
-
 RECIPES = (
     Recipe(
         "ring",
-        data=_ring,
+        data=RingOfGaussians().dataset,
         options={"latent": 2, "d_steps": 3, "penalty": 0.1, "betas": (0.5, 0.9)},
         fit={"steps": 3500, "batch_size": 128, "lr": 2e-3, "schedule": cosine, "ema": 0.995},
         metric="mode_overlap",

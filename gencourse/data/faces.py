@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from gencourse.arguments import least_integer, positive_integer
 from gencourse.data.dataset import Dataset
 from gencourse.space import Space
 
@@ -95,8 +96,7 @@ class FaceDataset(Dataset):
 
 def sample_factors(n: int, generator: torch.Generator | None = None) -> Factors:
     """Factors of `n` faces, independent of one another: the binary ones fair coins, the others uniform on their range."""
-    if isinstance(n, bool) or not isinstance(n, int) or n < 1:
-        raise ValueError(f"sample_factors: n must be a positive integer, not {n!r}.")
+    n = positive_integer("sample_factors: n", n)
     u = torch.rand(len(FACTORS), n, generator=generator)
     columns = dict(zip(FACTORS, u, strict=True))
     columns["pose"] = 2 * columns["pose"] - 1
@@ -114,8 +114,7 @@ def faces(size: int = 32, *, colour: bool = False, n: int = 5000, seed: int = 0)
         n: 10 or more.
         seed: of the factors; faces of every size and colour have the same.
     """
-    if isinstance(n, bool) or not isinstance(n, int) or n < 10:
-        raise ValueError(f"faces: n must be 10 or more, not {n!r}.")
+    n = least_integer("faces: n", n, 10)
     factors = sample_factors(n, torch.Generator().manual_seed(seed))
     images = draw_faces(factors, size, colour=colour)
     labels = (factors.hair + 2 * factors.glasses).long()  # type: ignore[operator,union-attr]
@@ -130,8 +129,7 @@ def faces(size: int = 32, *, colour: bool = False, n: int = 5000, seed: int = 0)
 
 def draw_faces(factors: Factors, size: int = 32, *, colour: bool = False) -> Tensor:
     """Draw a face for each row of the factors: uint8 `(N, C, size, size)`, C = 3 in colour, else 1; the same each time."""
-    if isinstance(size, bool) or not isinstance(size, int) or size < 16:
-        raise ValueError(f"draw_faces: size must be 16 pixels or more, not {size!r}.")
+    size = least_integer("draw_faces: size", size, 16)
     chunk = max(1, 400_000 // size**2)  # so that the layers of a chunk stay in the processor's cache
     parts = [factors[start : start + chunk] for start in range(0, len(factors), chunk)]
     return torch.cat([_Painter(part, size, colour).face() for part in parts])

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gencourse.arguments import non_negative_integer, positive, positive_integer, positives
 from gencourse.data.dataset import Dataset
 from gencourse.space import Space
 
@@ -30,17 +31,13 @@ class Toy:
 
     def __post_init__(self) -> None:
         for field in fields(self):
-            value = getattr(self, field.name)
-            kind = "integer" if field.type == "int" else "number"
-            numbers = tuple(value) if isinstance(value, list | tuple) else (value,)
-            right = int if kind == "integer" else (int, float)
-            if not numbers or not all(isinstance(v, right) and math.isfinite(v) and v > 0 for v in numbers):
-                raise ValueError(f"{type(self).__name__}: {field.name} must be a positive {kind}, not {value!r}.")
+            check = positives if isinstance(field.default, tuple) else positive_integer if field.type == "int" else positive
+            value = check(f"{type(self).__name__}: {field.name}", getattr(self, field.name))
+            object.__setattr__(self, field.name, value)
 
     def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
         """Draw `n` points, `(n, 2)`, in torch's default float type and on the generator's device."""
-        if isinstance(n, bool) or not isinstance(n, int) or n < 0:
-            raise ValueError(f"{type(self).__name__}.sample: n must be an integer of 0 or more, not {n!r}.")
+        n = non_negative_integer(f"{type(self).__name__}.sample: n", n)
         device = None if generator is None else generator.device
         u = torch.rand(n, 2, generator=generator, device=device)
         noise = torch.randn(n, 2, generator=generator, device=device)

@@ -109,9 +109,9 @@ def test_the_data_set_has_the_factors_of_its_images():
         (lambda: Factors(glasses=0.5), "glasses must be 0 or 1"),
         (lambda: Factors(smile=torch.zeros(3), pose=torch.zeros(2)), "pose has 2 entries, but there are 3 faces"),
         (lambda: Factors(smile=float("nan")), "smile must be in"),
-        (lambda: draw_faces(Factors(), 8), "16 pixels or more"),
+        (lambda: draw_faces(Factors(), 8), "draw_faces: size must be an integer of 16 or more, not 8"),
         (lambda: sample_factors(0), "positive integer"),
-        (lambda: faces(n=5), "10 or more"),
+        (lambda: faces(n=5), "faces: n must be an integer of 10 or more, not 5"),
     ],
 )
 def test_mistakes_are_named(call, message):

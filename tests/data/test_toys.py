@@ -129,7 +129,9 @@ def test_single_precision_is_enough(toy):
 def test_mistakes_are_named():
     with pytest.raises(ValueError, match=r"RingOfGaussians: n must be a positive integer, not 2\.5"):
         toys.RingOfGaussians(n=2.5)
-    with pytest.raises(ValueError, match=r"Rings: radii must be a positive number, not \(1.0, -2.0\)"):
+    with pytest.raises(
+        ValueError, match=r"Rings: radii must be a tuple of positive numbers such as \(1.0, 2.0\), not \(1.0, -2.0\)"
+    ):
         toys.Rings(radii=(1.0, -2.0))
     with pytest.raises(ValueError, match="TwoMoons: sd must be a positive number, not nan"):
         toys.TwoMoons(sd=math.nan)
