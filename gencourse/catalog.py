@@ -3,13 +3,13 @@
 The front page's tree, the tests and the command line read this table. Importing it imports no model.
 """
 
-from gencourse import adversarial, autoregressive, variational
+from gencourse import adversarial, autoregressive, flows, variational
 from gencourse.entry import BRANCHES, Entry, unknown
 
 __all__ = ["BRANCHES", "MODELS", "Entry", "entry"]
 
 #: The families in the lecture's order.
-FAMILIES = (autoregressive, variational, adversarial)
+FAMILIES = (autoregressive, flows, variational, adversarial)
 
 MODELS: tuple[Entry, ...] = tuple(row for family in FAMILIES for row in family.ENTRIES)
 

@@ -25,31 +25,45 @@ if TYPE_CHECKING:
         changes,
         influence,
     )
+    from gencourse.checks.flows import (
+        assert_bijection,
+        assert_every_coordinate_bends,
+        assert_points_match_density,
+        gaussian_nll,
+    )
 
 __all__ = [
     "assert_autoregressive",
+    "assert_bijection",
     "assert_bound",
     "assert_cached_equals_naive",
     "assert_density_integrates",
+    "assert_every_coordinate_bends",
     "assert_every_parameter_learns",
     "assert_full_context",
     "assert_invertible",
     "assert_log_det",
     "assert_normalized",
+    "assert_points_match_density",
     "assert_sampler_matches",
     "changes",
     "claim",
     "equation",
     "every_example",
+    "gaussian_nll",
     "influence",
 ]
 
 #: The file of each check that belongs to one family.
 _FAMILIES = {
     "assert_autoregressive": "autoregressive",
+    "assert_bijection": "flows",
     "assert_cached_equals_naive": "autoregressive",
+    "assert_every_coordinate_bends": "flows",
     "assert_full_context": "autoregressive",
+    "assert_points_match_density": "flows",
     "changes": "autoregressive",
+    "gaussian_nll": "flows",
     "influence": "autoregressive",
 }
 
