@@ -14,7 +14,7 @@ from torch.distributions import Independent, Normal, kl_divergence
 
 from gencourse.adversarial import losses
 from gencourse.autoregressive.layers import MaskedConv2d, gate
-from gencourse.explorers.questions import Choice, Number, chapter, chapters
+from gencourse.explorers.questions import Choice, Number, chapter, chapters, read
 from gencourse.explorers.self_test import PRACTICE, SelfTest, marked_up
 
 
@@ -367,3 +367,27 @@ def test_chapters_show_the_questions_as_they_are_now():
 def test_mistakes_are_named(call, error, message):
     with pytest.raises(error, match=message):
         call()
+
+
+def test_a_file_of_questions_is_read_as_it_is_written():
+    choice = '[[question]]\ntext = "Which?"\noptions = [["this", "because"], ["that", "not"]]\nright = 0\n'
+    number = '[[question]]\ntext = "How many?"\nanswer = 3\nwithin = 0.5\nwhy = "w"\nmistakes = [[1, "one"]]\nhint = "h"\n'
+    one, two = read(choice + number, "99.toml")
+    assert one == Choice("Which?", (("this", "because"), ("that", "not")), 0)
+    assert two == Number("How many?", 3, 0.5, "w", ((1, "one"),), "h")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("text = 'a", "99.toml is no TOML"),
+        ("[[questions]]\ntext = 'a'", r"99.toml has questions, but \[\[question\]\] is all"),
+        ("", "99.toml has nothing"),
+        ("[[question]]\ntext = 'a'\noptions = [['b', 'c'], ['d', 'e']]", "question 1 in 99.toml: .*right"),
+        ("[[question]]\ntext = 'a'\noptions = [['b', 'c'], ['d']]\nright = 1", "question 1 in 99.toml: not enough values"),
+        ("[[question]]\ntext = 'a'\noptions = [['b', 'c'], ['d', 'e']]\nright = 2", "question 1 in 99.toml: Choice: the right"),
+    ],
+)
+def test_a_file_that_is_wrong_is_named_with_its_question(text, message):
+    with pytest.raises(ValueError, match=message):
+        read(text, "99.toml")

@@ -1,14 +1,17 @@
-"""The questions of the self-tests, a module a chapter: `chapter("03")`.
+"""The questions of the self-tests, a file a chapter: `chapter("03")` reads `03.toml`.
 
-They are for practice: question, answer and reasons stand in the page. A formula stands between dollar signs: single letters
-are set in italics, `_` and `^` lower and raise the next sign or what stands in braces. Code stands between backticks, and
-*emphasis* between asterisks.
+They are for practice: question, answer and reasons stand in the page. Each `[[question]]` has the attributes of a `Choice`, if
+it has `options`, or else of a `Number`; pairs are written `[first, second]`.
+
+A formula stands between dollar signs: single letters are set in italics, `_` and `^` lower and raise the next sign or what
+stands in braces. Code stands between backticks, and *emphasis* between asterisks.
 """
 
+import tomllib
 from dataclasses import dataclass
-from importlib import import_module
+from importlib import resources
 from itertools import pairwise
-from pkgutil import iter_modules
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -18,7 +21,7 @@ class Choice:
     Attributes:
         text: the question.
         options: for each answer what it says, and why it is right or from which confusion it comes.
-        right: the index of the right one.
+        right: the place of the right one, counted from 0.
 
     Raises:
         ValueError: if there are fewer than two options or the right one is not among them.
@@ -67,16 +70,43 @@ Question = Choice | Number
 
 def chapters() -> tuple[str, ...]:
     """The chapters that have a self-test, such as "03"."""
-    return tuple(sorted(module.name[2:] for module in iter_modules(__path__) if module.name.startswith("ch")))
+    found = [item.name for item in resources.files(__name__).iterdir()]
+    return tuple(sorted(name.removesuffix(".toml") for name in found if name.endswith(".toml")))
 
 
 def chapter(number: str) -> tuple[Question, ...]:
     """The questions of a chapter.
 
     Raises:
-        ValueError: if it has none.
+        ValueError: if it has none, or its file has a question that is none; the sentence names it.
     """
     if number not in chapters():
         raise ValueError(f"there is no self-test for chapter {number!r}; there are: {', '.join(chapters())}.")
-    questions: tuple[Question, ...] = import_module(f"{__name__}.ch{number}").QUESTIONS
-    return questions
+    return read((resources.files(__name__) / f"{number}.toml").read_text(encoding="utf-8"), f"{number}.toml")
+
+
+def read(text: str, where: str) -> tuple[Question, ...]:
+    """The questions in the text of a file; `where` is its name, for the sentence that says what is wrong.
+
+    Raises:
+        ValueError: if the text is no TOML, or one of its questions is neither a `Choice` nor a `Number`.
+    """
+    try:
+        content: dict[str, Any] = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ValueError(f"{where} is no TOML: {error}.") from None
+    if set(content) != {"question"}:
+        raise ValueError(
+            f"{where} has {', '.join(content) or 'nothing'}, but [[question]] is all that it may have, once or more."
+        )
+    found: list[Question] = []
+    for place, row in enumerate(content["question"], 1):
+        kind = Choice if "options" in row else Number
+        try:
+            pairs: dict[str, Any] = {
+                key: tuple((first, second) for first, second in row[key]) for key in ("options", "mistakes") if key in row
+            }
+            found.append(kind(**row | pairs))
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"question {place} in {where}: {error}") from None
+    return tuple(found)
