@@ -1,7 +1,10 @@
 """What a constructor is told, checked: each function gives the value back as plain Python, or says in a sentence what is wrong.
 
 `what` is how the sentence begins, such as `"VAE: latent"`. NumPy's numbers are as welcome as Python's; True and False are no
-numbers. All but `integer` raise a `ValueError`.
+numbers.
+
+Raises:
+    ValueError: all of them but `integer`.
 """
 
 import math

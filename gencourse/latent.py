@@ -79,6 +79,9 @@ def analogy(a: Tensor, b: Tensor, c: Tensor) -> Tensor:
 
     The means are over the rows of each, `(n, D)`; a single vector `(D,)` is its own mean. With n = 3, as in the paper, the
     three terms of variance 1/3 add up to a vector as long as the prior's own; with other numbers `to_shell` makes it so.
+
+    Raises:
+        ValueError: if there is none of one, or their D differ.
     """
     for name, z in (("a", a), ("b", b), ("c", c)):
         if z.dim() not in (1, 2) or not z.numel() or z.shape[-1] != a.shape[-1]:

@@ -84,7 +84,11 @@ class Space:
         return x
 
     def to_unit(self, x: Tensor) -> Tensor:
-        """Map grey levels linearly to [0, 1], in torch's default float type: `x / (levels - 1)`."""
+        """Map grey levels of any shape linearly to [0, 1], in torch's default float type: `x / (levels - 1)`.
+
+        Raises:
+            ValueError: if the space has no grey levels; so do `from_unit`, `dequantize`, `quantize` and `bits_per_dim`.
+        """
         return x.to(torch.get_default_dtype()) / (self._levels("to_unit") - 1)
 
     def to_signed(self, x: Tensor, dtype: torch.dtype | None = None) -> Tensor:
@@ -97,13 +101,20 @@ class Space:
         return y if self.levels is None else y * (2 / (self.levels - 1)) - 1
 
     def from_signed(self, y: Tensor) -> Tensor:
-        """The nearest examples to what a network gives; the inverse of `to_signed`. NaN among grey levels is a `ValueError`."""
+        """The nearest examples to what a network gives, the shape of `y`; the inverse of `to_signed`.
+
+        Raises:
+            ValueError: if there is NaN among the grey levels.
+        """
         return y if self.levels is None else self.from_unit((y + 1) / 2)
 
     def from_unit(self, u: Tensor) -> Tensor:
-        """Map [0, 1] to the nearest grey level (int64); the exact inverse of `to_unit` on integers.
+        """Map [0, 1] to the nearest grey level (int64), the same shape; the exact inverse of `to_unit` on integers.
 
-        Values outside [0, 1] are clamped; NaN is a `ValueError`.
+        Values outside [0, 1] are clamped.
+
+        Raises:
+            ValueError: if a value is NaN.
         """
         levels = self._levels("from_unit")
         if bool(torch.isnan(u).any()):
@@ -129,7 +140,7 @@ class Space:
         return y, y.new_full((len(x),), -self.dim * math.log(levels))
 
     def quantize(self, y: Tensor) -> Tensor:
-        """Undo `dequantize`: the cell of [0, 1) that y is in, as int64; values outside are clamped."""
+        """Undo `dequantize`: the cell of [0, 1) that y is in, as int64, the shape of `y`; values outside are clamped."""
         levels = self._levels("quantize")
         return (y * levels).floor().long().clamp(0, levels - 1)
 

@@ -53,6 +53,9 @@ class BEGAN(Adversarial):
     Attributes:
         k: the controller's state, a buffer: it is saved with the weights, so that a resumed run goes on where it was.
         convergence: M of the last round, a buffer.
+
+    Raises:
+        ValueError: if gamma is no ratio in [0, 1], or a size, a width or a rate is out of range.
     """
 
     k: Tensor

@@ -141,7 +141,7 @@ def play(
 
     Args:
         name: of `CONTESTANTS`.
-        judge: gives the scores of samples, by name.
+        judge: gives the scores of samples `(samples, *shape)`, by name.
         updates: of both players together.
         setting: of its knobs, by name; those that are left out have the library's defaults, `lr` 1e-3.
         options: for `fit`.

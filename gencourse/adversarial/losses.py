@@ -111,12 +111,15 @@ def began_balance(
     """The next k, and the measure of convergence M (Berthelot et al., 2017, section 3.4).
 
     Proportional control holds E L(G(z)) at gamma E L(x): k rises by `step` (gamma L(x) - L(G(z))) and stays in [0, 1];
-    M = L(x) + |gamma L(x) - L(G(z))|, with L averaged over the batch.
+    M = L(x) + |gamma L(x) - L(G(z))|, with L averaged over the batch. Both are tensors of no dimensions.
 
     Args:
         k: now, in [0, 1].
         real, fake: reconstruction errors `(B,)`.
         gamma: the diversity ratio, in [0, 1].
+
+    Raises:
+        ValueError: if gamma is not in [0, 1].
     """
     if not 0 <= gamma <= 1:
         raise ValueError(f"began_balance: gamma is a ratio in [0, 1], not {gamma}.")

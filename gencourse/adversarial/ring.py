@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from gencourse.adversarial.gan import GAN
+from gencourse.arguments import least_integer
 from gencourse.data.toys import RingOfGaussians
 from gencourse.metrics.modes import ModeReport, mode_report
 from gencourse.train import History, fit
@@ -30,12 +31,18 @@ GAMES: dict[str, dict[str, Any]] = {
 def play(
     name: str, *, seed: int, rounds: int = 3000, after: Callable[[int, GAN], None] | None = None
 ) -> tuple[GAN, Tensor, dict[str, Any]]:
-    """Play one game: the model, where it sends 150 fixed latent vectors at 61 moments `(61, 150, 2)`, and its record.
+    """Play one game of 60 rounds or more.
+
+    Returns the model, where it sends 150 fixed latent vectors at 61 moments `(61, 150, 2)`, and its record.
 
     The record is plain data. At the end of the game: modes `covered` of 8, the share of `good` samples, `overlap`. Over the
     last sixth: the mean of `late_good` and `late_overlap`; how far a sample moves from one moment to the next in the mean,
     `moved`; the mean losses of both players.
+
+    Raises:
+        ValueError: if there are fewer rounds than moments.
     """
+    rounds = least_integer("play: rounds", rounds, MOMENTS)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         gan = GAN(RING.space, latent=16, **GAMES[name])

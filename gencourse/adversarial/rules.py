@@ -49,7 +49,7 @@ def variant(name: str, space: Space, seed: int) -> GAN:
 def play(
     name: str, dataset: Dataset, judge: Callable[[Tensor], float], *, seed: int, lr: float, rounds: int, samples: int = 1800
 ) -> float:
-    """Train one variant with one seed and learning rate, and return what the judge says of its samples."""
+    """Train one variant with one seed and learning rate, and return what the judge says of its samples `(samples, C, H, W)`."""
     model = variant(name, dataset.space, seed)
     fit(model, dataset, steps=rounds, batch_size=64, lr=lr, seed=seed, device="cpu", progress=False)
     return judge(model.sample(samples, generator=torch.Generator().manual_seed(seed)))

@@ -101,10 +101,10 @@ class WGAN(GAN):
 
     @torch.no_grad()
     def distance(self, x: Tensor, context: Tensor | None = None, *, generator: torch.Generator | None = None) -> float:
-        """The critic's estimate of the Wasserstein distance to the generator: `mean f(x) - mean f(G(z))`, as many z as x.
+        """The critic's estimate of the Wasserstein distance to the generator: `mean f(x) - mean f(G(z))`.
 
-        In the units of `centred` examples, times the critic's largest slope: 1 at best with the penalty, any number with
-        clipping. Of a critic that is not optimal it is too low, on examples it was trained on too high.
+        As many z as x, `(B, *shape)`. In the units of `centred` examples, times the critic's largest slope: 1 at best with the
+        penalty, any number with clipping. Of a critic that is not optimal it is too low, on examples it was trained on too high.
         """
         condition = self._condition(context, len(x))
         with self.evaluation():

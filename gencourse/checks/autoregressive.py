@@ -75,6 +75,12 @@ def assert_autoregressive(model: Autoregressive, context: Tensor | None = None) 
     """Assert that no conditional depends on its own pixel or a later one, in float64.
 
     The gradient must be exactly zero, and the conditional exactly the same when that pixel changes.
+
+    Args:
+        context: the condition of every image, `(1, ...)`, if the model is conditional.
+
+    Raises:
+        AssertionError: if one does, with the first such pair.
     """
     leaks = (influence(model, context).triu() != 0) | changes(model, context).triu()
     if leaks.any():
@@ -86,7 +92,14 @@ def assert_autoregressive(model: Autoregressive, context: Tensor | None = None) 
 
 
 def assert_full_context(model: Autoregressive, context: Tensor | None = None) -> None:
-    """Assert that every conditional depends on every earlier pixel and channel: no blind spot."""
+    """Assert that every conditional depends on every earlier pixel and channel: no blind spot.
+
+    Args:
+        context: the condition of every image, `(1, ...)`, if the model is conditional.
+
+    Raises:
+        AssertionError: if one does not, with the first such pair.
+    """
     blind = (influence(model, context) == 0).tril(-1)
     if blind.any():  # to the gradient; a look-up in a table has none
         blind &= ~changes(model, context)
@@ -99,7 +112,14 @@ def assert_full_context(model: Autoregressive, context: Tensor | None = None) ->
 
 
 def assert_cached_equals_naive(model: Autoregressive, context: Tensor | None = None, *, n: int = 4, seed: int = 0) -> None:
-    """Assert that sampling with kept activations draws the same images as one pass a pixel, from the same generator."""
+    """Assert that sampling with kept activations draws the same images as one pass a pixel, from the same generator.
+
+    Args:
+        context: the condition of the `n` images, `(n, ...)`, if the model is conditional.
+
+    Raises:
+        AssertionError: if an image differs.
+    """
     fast, slow = (
         model.sample(n, context, generator=torch.Generator(model.device).manual_seed(seed), cached=cached)
         for cached in (True, False)

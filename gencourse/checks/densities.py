@@ -22,7 +22,7 @@ class Bijection(Protocol):
         ...
 
     def inverse(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        """Back again, with the inverse's own log-determinant."""
+        """z -> x, `(B, ...)`, and the inverse's own log-determinant, `(B,)`."""
         ...
 
 
@@ -41,6 +41,7 @@ def assert_density_integrates(
         atol: the largest departure of the integral from 1.
 
     Raises:
+        AssertionError: if it does not.
         ValueError: if the space has grey levels or more than two dimensions.
     """
     space = model.space
@@ -59,7 +60,11 @@ def assert_density_integrates(
 
 
 def assert_invertible(bijection: Bijection, x: Tensor, *, atol: float = 1e-6) -> None:
-    """Assert that `inverse` undoes `forward` at each `x` `(B, ...)`, and that its log-determinant is the other's negative."""
+    """Assert that `inverse` undoes `forward` at each `x` `(B, ...)`, and that its log-determinant is the other's negative.
+
+    Raises:
+        AssertionError: if either is not so.
+    """
     z, log_det = bijection.forward(x)
     back, inverse_log_det = bijection.inverse(z)
     error = _largest(back - x)
@@ -79,6 +84,7 @@ def assert_log_det(bijection: Bijection, x: Tensor, *, atol: float = 1e-6) -> No
     One backward pass a dimension: for small inputs, and best in float64.
 
     Raises:
+        AssertionError: if it is not.
         ValueError: if z has not as many numbers as x.
     """
     with torch.inference_mode(False), torch.enable_grad():

@@ -34,6 +34,10 @@ def assert_normalized(model: Tractable, context: Tensor | None = None, *, atol: 
         model: a tractable model of an enumerable space; it is copied, not changed.
         context: the condition of every image, `(1, ...)`, if the model is conditional.
         atol: the largest departure of the sum from 1.
+
+    Raises:
+        AssertionError: if they do not.
+        ValueError: if the space cannot be enumerated.
     """
     double = copy.deepcopy(model).double().eval()
     x = every_example(model.space).to(model.device)
@@ -44,9 +48,12 @@ def assert_normalized(model: Tractable, context: Tensor | None = None, *, atol: 
 
 
 def assert_bound(lower: Tensor, upper: Tensor, *, atol: float = 1e-9) -> None:
-    """Assert `lower <= upper + atol`, example by example.
+    """Assert `lower <= upper + atol`, example by example; two tensors of one shape, such as `(B,)`.
 
     Both sides must be exact, or averaged until their noise is below `atol`.
+
+    Raises:
+        AssertionError: if it fails somewhere, or a side is NaN.
     """
     excess = (lower - upper).detach().double()
     if excess.isnan().any():
@@ -59,9 +66,12 @@ def assert_bound(lower: Tensor, upper: Tensor, *, atol: float = 1e-9) -> None:
 
 
 def assert_every_parameter_learns(model: GenerativeModel, x: Tensor, context: Tensor | None = None) -> None:
-    """Assert that each parameter gets a finite gradient, not all zero, from one of the model's moves.
+    """Assert that each parameter gets a finite gradient, not all zero, from one of the model's moves on a batch `(B, *shape)`.
 
     A parameter that no move can change is a mistake in the wiring: a detached graph, a forgotten layer, a mask too many.
+
+    Raises:
+        AssertionError: if one does not, with the names of all that do not.
     """
     names = {id(parameter): name for name, parameter in model.named_parameters() if parameter.requires_grad}
     idle = dict(names)
@@ -91,6 +101,10 @@ def assert_sampler_matches(samples: Tensor, log_prob: Tensor, space: Space, *, s
 
     Returns:
         The p-value.
+
+    Raises:
+        AssertionError: if they do not.
+        ValueError: if the probabilities do not sum to one, or the samples are too few to tell.
     """
     from scipy.stats import chi2
 

@@ -63,6 +63,9 @@ def dynamically_binarized(dataset: Dataset, *, seed: int = 0) -> Dataset:
 
     Validation and test pixels are drawn once, from `seed`. Likelihoods on such data are 1 to 3 nats better than on the
     fixed binarisation, and the two must never be compared.
+
+    Raises:
+        ValueError: if the images do not have 256 levels.
     """
     if dataset.space.levels != 256:
         raise ValueError(f"dynamically_binarized needs 8-bit images, but {dataset.name!r} has {dataset.space}.")

@@ -43,7 +43,11 @@ class Status(NamedTuple):
 
 
 def folder() -> Path:
-    """Where the sets are kept: `$GENCOURSE_DATA`, or the user's cache folder."""
+    """Where the sets are kept: `$GENCOURSE_DATA`, or the user's cache folder.
+
+    Raises:
+        FileNotFoundError: if `$GENCOURSE_DATA` begins with the home folder of nobody.
+    """
     if chosen := os.environ.get("GENCOURSE_DATA"):
         try:
             return Path(chosen).expanduser()
@@ -88,6 +92,8 @@ def _get(name: str) -> tuple[Path, Arrays]:
     if name not in SOURCES:
         raise ValueError(f"{name!r} is not a set that is downloaded; those are: {', '.join(SOURCES)}.")
     source, path = SOURCES[name], folder() / f"{name}.npz"
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, f"a folder is in the place of the data set {name!r}; take it away", str(path))
     if not path.is_file():
         _download(name, source, path)
     try:
@@ -166,7 +172,7 @@ def _scratch(parent: Path, name: str) -> tempfile.TemporaryDirectory[str]:
                 shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
         return tempfile.TemporaryDirectory(dir=parent, prefix=f".{name}.", ignore_cleanup_errors=True)
     except OSError as error:
-        what = f"cannot be written ({error.strerror}); set GENCOURSE_DATA to a folder that can"
+        what = f"no data sets can be kept in this folder ({error.strerror}); GENCOURSE_DATA can name another"
         raise OSError(error.errno, what, str(parent)) from None
 
 

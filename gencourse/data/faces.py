@@ -73,7 +73,7 @@ class Factors:
         return Factors(**{name: value[index] for name, value in self.items()})
 
     def items(self) -> Iterator[tuple[str, Tensor]]:
-        """The factors' names and values."""
+        """The factors' names and values, `(N,)` each."""
         return ((field.name, getattr(self, field.name)) for field in fields(self))
 
     def table(self) -> Tensor:
@@ -95,7 +95,11 @@ class FaceDataset(Dataset):
 
 
 def sample_factors(n: int, generator: torch.Generator | None = None) -> Factors:
-    """Factors of `n` faces, independent of one another: the binary ones fair coins, the others uniform on their range."""
+    """Factors of `n` faces, independent of one another: the binary ones fair coins, the others uniform on their range.
+
+    Raises:
+        ValueError: if n is no positive integer.
+    """
     n = positive_integer("sample_factors: n", n)
     u = torch.rand(len(FACTORS), n, generator=generator)
     columns = dict(zip(FACTORS, u, strict=True))
@@ -113,6 +117,9 @@ def faces(size: int = 32, *, colour: bool = False, n: int = 5000, seed: int = 0)
         colour: red, green and blue; grey otherwise.
         n: 10 or more.
         seed: of the factors; faces of every size and colour have the same.
+
+    Raises:
+        ValueError: if size or n is too small.
     """
     n = least_integer("faces: n", n, 10)
     factors = sample_factors(n, torch.Generator().manual_seed(seed))
@@ -128,7 +135,11 @@ def faces(size: int = 32, *, colour: bool = False, n: int = 5000, seed: int = 0)
 
 
 def draw_faces(factors: Factors, size: int = 32, *, colour: bool = False) -> Tensor:
-    """Draw a face for each row of the factors: uint8 `(N, C, size, size)`, C = 3 in colour, else 1; the same each time."""
+    """Draw a face for each row of the factors: uint8 `(N, C, size, size)`, C = 3 in colour, else 1; the same each time.
+
+    Raises:
+        ValueError: if size is less than 16.
+    """
     size = least_integer("draw_faces: size", size, 16)
     chunk = max(1, 400_000 // size**2)  # so that the layers of a chunk stay in the processor's cache
     parts = [factors[start : start + chunk] for start in range(0, len(factors), chunk)]
@@ -217,7 +228,7 @@ class _Painter:
         self.paint(self.stroke(bridge, -0.02, x, 0.20, 0.028), skin * 0.66)
         self.paint(self.ellipse(x, 0.21, 0.075, 0.045), skin * 0.66)
         self.mouth()
-        self.crown(head, hair, long)
+        self.crown(hair, long)
         self.glasses()
         return (self.picture.clamp(0, 1) * 255).round().to(torch.uint8)
 
@@ -228,7 +239,7 @@ class _Painter:
         area = torch.maximum(torch.maximum(head, edge - self.y), -around_mouth)
         self.paint(area, 0.25 * skin + 0.75 * hair, short * 0.9)
 
-    def crown(self, head: Tensor, hair: Tensor, long: Tensor) -> None:
+    def crown(self, hair: Tensor, long: Tensor) -> None:
         x, _ = self.turned(0)
         scalp = self.ellipse(-0.06 * self.f["pose"], 0.0, self.half_width + 0.06 + 0.04 * long, 0.80 + 0.06 * long)
         off = (self.x - x) / self.half_width

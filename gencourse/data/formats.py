@@ -21,7 +21,11 @@ Parts = dict[str, Any]  # the tensors of a Dataset, by its attributes' names
 
 
 def read_npz(paths: list[Path], *names: str) -> Arrays:
-    """Read the arrays `names` of one .npz; an array of Python objects is refused, not unpickled."""
+    """Read the arrays `names` of one .npz; an array of Python objects is refused, not unpickled.
+
+    Raises:
+        ValueError: if it is no .npz archive.
+    """
     with paths[0].open("rb") as file:
         if file.read(2) != b"PK":
             raise ValueError("it is not an .npz archive")
@@ -31,7 +35,11 @@ def read_npz(paths: list[Path], *names: str) -> Arrays:
 
 
 def read_idx(paths: list[Path]) -> Arrays:
-    """Read four gzipped IDX files, the format of MNIST: training images and labels, test images and labels."""
+    """Read four gzipped IDX files, the format of MNIST: training images and labels, test images and labels.
+
+    Raises:
+        ValueError: if one is no IDX file of bytes.
+    """
     arrays = {}
     for name, path in zip(("x_train", "y_train", "x_test", "y_test"), paths, strict=True):
         raw = gzip.decompress(path.read_bytes())

@@ -36,7 +36,11 @@ class Toy:
             object.__setattr__(self, field.name, value)
 
     def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
-        """Draw `n` points, `(n, 2)`, in torch's default float type and on the generator's device."""
+        """Draw `n` points, `(n, 2)`, in torch's default float type and on the generator's device.
+
+        Raises:
+            ValueError: if n is no integer of 0 or more.
+        """
         n = non_negative_integer(f"{type(self).__name__}.sample: n", n)
         device = None if generator is None else generator.device
         u = torch.rand(n, 2, generator=generator, device=device)
@@ -44,7 +48,11 @@ class Toy:
         return self._transform(u, noise)
 
     def log_prob(self, x: Tensor) -> Tensor:
-        """The log-density at the points `x` `(n, 2)`: `(n,)`, nats; -inf where the density is zero."""
+        """The log-density at the points `x` `(n, 2)`: `(n,)`, nats; -inf where the density is zero.
+
+        Raises:
+            TypeError, ValueError: if these are no points of the plane.
+        """
         return self._log_prob(self.space.validate(x))
 
     def dataset(self, *, train: int = 10_000, valid: int = 2_000, test: int = 10_000, seed: int = 0) -> Dataset:

@@ -37,7 +37,7 @@ def nll(
     batch_size: int = 200,
     seed: int = 0,
 ) -> Estimate:
-    """The mean negative log-likelihood of `x`, in nats per image.
+    """The mean negative log-likelihood of `x` `(N, *shape)`, in nats per image.
 
     Exact for a `Tractable` model; for an `Approximate` one the model's own estimate with `samples` draws, from `seed`. A model
     that draws noise for its `log_prob`, as one that dequantises does, draws it from `seed` too: the same call gives the same
@@ -73,10 +73,13 @@ def nll(
 
 
 def log_mean_exp(log_w: Tensor, dim: int = 0) -> Tensor:
-    """`log(mean(exp(log_w)))` along `dim`, without overflow or underflow."""
+    """`log(mean(exp(log_w)))` along `dim`, without overflow or underflow; the shape of `log_w` without that dimension."""
     return torch.logsumexp(log_w, dim) - math.log(log_w.shape[dim])
 
 
 def effective_sample_size(log_w: Tensor, dim: int = 0) -> Tensor:
-    """How many equal weights would be as good: `(sum w)^2 / sum w^2`, between 1 and K (Kish, 1965)."""
+    """How many equal weights would be as good: `(sum w)^2 / sum w^2`, between 1 and K (Kish, 1965).
+
+    Of weights `log_w` `(K, ...)` along `dim`; the shape of `log_w` without that dimension.
+    """
     return torch.exp(2 * torch.logsumexp(log_w, dim) - torch.logsumexp(2 * log_w, dim))

@@ -13,7 +13,11 @@ if TYPE_CHECKING:
 
 
 def make_fabric(device: str, devices: int, precision: str, under_torchrun: bool) -> "Fabric":
-    """Fabric on the device asked for, or one sentence why it cannot be had."""
+    """Fabric on the device asked for, or one sentence why it cannot be had.
+
+    Raises:
+        ValueError: if the precision or the device is unknown, or the machine has no such device.
+    """
     try:
         from lightning_fabric import Fabric
     except ImportError:  # the same class, where the whole of Lightning is installed

@@ -82,7 +82,11 @@ class Plan:
                 raise ValueError(f"fit: out must be the path of a folder, not {self.out!r}.") from None
 
     def rate(self, progress: float) -> float:
-        """What the schedule multiplies the learning rates by, at a progress in [0, 1)."""
+        """What the schedule multiplies the learning rates by, at a progress in [0, 1).
+
+        Raises:
+            ValueError: if the schedule gives no finite number.
+        """
         factor = self.schedule(progress)
         try:
             number = float(factor)
@@ -93,7 +97,11 @@ class Plan:
         return number
 
     def check(self, space: Space) -> None:
-        """Raise one clear sentence if the data are not of the space, or too few."""
+        """Look at the data before anything is trained.
+
+        Raises:
+            TypeError, ValueError: if they are not of the space, or too few.
+        """
         if self.valid is not None and len(self.valid[0]) == 0:
             raise ValueError("fit: there are 0 validation examples; leave valid out to train without validation.")
         for part in (self.train, self.valid):
@@ -122,7 +130,7 @@ class Plan:
 
 
 def parts(data: "Dataset | Tensor | Pair", valid: "Tensor | Pair | None", conditional: bool) -> tuple[Pair, Pair | None]:
-    """The training and the validation part of what `fit` was given, each with its conditions, if there are any.
+    """The training and the validation part of what `fit` was given, `(N, *shape)`, each with its conditions `(N, ...)`, if any.
 
     Raises:
         TypeError: if `data` is nothing that `fit` takes.

@@ -94,12 +94,12 @@ class Run:
         return self.batches.pieces(self.batch - 1)
 
     def must_be_finite(self, loss: Tensor, move: Move) -> None:
-        """On a CPU, stop before a loss that is not finite spoils the weights. (A GPU is asked every 50 steps.)"""
+        """On a CPU, stop before a loss `()` that is not finite spoils the weights. (A GPU is asked every 50 steps.)"""
         if self.sync_every == 1 and not math.isfinite(loss):
             self.stop_at(self.step, move.name, float(loss))
 
     def end_of_step(self, losses: list[Tensor]) -> None:
-        """Count the step; average, record, validate, call back and save where it is time to."""
+        """Count the step; average, record, validate, call back and save where it is time to. The losses, `()`, are the moves'."""
         plan, last = self.plan, self.step + 1 == self.plan.steps
         self.pending.append(torch.stack(losses))
         self.step += 1
@@ -156,7 +156,11 @@ class Run:
             self.bar.set_postfix({name: f"{v[-1]:.4g}" for name, v in self.history.losses.items()})
 
     def stop_at(self, step: int, name: str, value: float) -> None:
-        """End the run with the step and the move whose loss is not finite."""
+        """End the run with the step and the move whose loss is not finite.
+
+        Raises:
+            FloatingPointError: always.
+        """
         kept = self.plan.out and (self.plan.out / "checkpoint.pt").exists()
         where = f" The last checkpoint is in {self.plan.out}." if kept else ""
         raise FloatingPointError(
@@ -203,7 +207,11 @@ class Run:
         checkpoint.write_json(out / "history.json", self.history.to_dict())
 
     def restore(self, out: Path) -> None:
-        """Continue from the checkpoint, if it is whole and of the same run."""
+        """Continue from the checkpoint, if it is whole and of the same run.
+
+        Raises:
+            ValueError: if it is damaged, or of another run.
+        """
         saved = checkpoint.load(out / "checkpoint.pt", self.device)
         own = self.model.state_dict()
         try:

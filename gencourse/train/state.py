@@ -22,7 +22,11 @@ class Unfit(ValueError):
 
 
 def expect(truth: bool, what: str) -> None:
-    """Raise if something does not hold of a state."""
+    """See that something holds of a state.
+
+    Raises:
+        Unfit: if it does not hold.
+    """
     if not truth:
         raise Unfit(what)
 

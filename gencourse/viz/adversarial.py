@@ -36,6 +36,9 @@ def trajectories(
         box: `b` for `[-b, b]^2`, or `(x0, x1, y0, y1)`.
         probability: False for a critic, whose values are drawn as they are, around 0.
         n: columns and rows of the field.
+
+    Raises:
+        ValueError: if these are no ways in the plane.
     """
     if paths.dim() != 3 or paths.shape[2] != 2 or not paths.shape[0]:
         raise ValueError(f"trajectories draws ways in the plane, (T, N, 2), but the tensor has shape {tuple(paths.shape)}.")
@@ -116,6 +119,9 @@ def gradient_histograms(norms: Mapping[str, Tensor], *, bins: int = 40) -> Pictu
 
     Args:
         norms: by name, norms `(N,)`. Those that are exactly 0 cannot stand on the axis; the legend counts them.
+
+    Raises:
+        ValueError: if a norm is negative or not finite, or all are 0.
     """
     values = {name: _flat(norm) for name, norm in norms.items()}
     shown = np.concatenate([value[value > 0] for value in values.values()]) if values else np.empty(0)
@@ -140,6 +146,9 @@ def weight_histograms(weights: Mapping[str, Tensor], *, clip: float | None = Non
     Args:
         weights: by name, tensors of any shape.
         clip: draws lines at -clip and clip.
+
+    Raises:
+        ValueError: if there are no networks.
     """
     if not weights:
         raise ValueError("weight_histograms needs at least one network's weights.")
@@ -163,6 +172,9 @@ def beside_neighbours(samples: Tensor, neighbours: Tensor, space: Space, *, scal
     Args:
         samples: `(N, C, H, W)`.
         neighbours: `(N, k, C, H, W)`, such as `train[nearest_neighbours(samples, train, k).indices]`.
+
+    Raises:
+        ValueError: if each sample does not have the same number of neighbours.
     """
     if neighbours.dim() != 5 or neighbours.shape[0] != len(samples) or neighbours.shape[2:] != samples.shape[1:]:
         raise ValueError(

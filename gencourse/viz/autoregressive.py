@@ -24,6 +24,9 @@ def receptive_fields(fields: Mapping[str, Tensor], pixel: tuple[int, int]) -> Pi
         fields: for each name a map `(H, W)` of influences (rows of `gencourse.checks.influence`): positive where the pixel
             is seen, zero where an earlier one is not, NaN where a later one stands.
         pixel: the row and the column of the conditional, counted from 0.
+
+    Raises:
+        ValueError: if the maps differ in size.
     """
     sizes = {tuple(field.shape) for field in fields.values()}
     if len(sizes) != 1 or len(next(iter(sizes))) != 2:
@@ -61,7 +64,11 @@ def receptive_fields(fields: Mapping[str, Tensor], pixel: tuple[int, int]) -> Pi
 
 
 def filters(weights: Tensor, space: Space, *, n: int = 40, ncols: int = 10) -> Picture:
-    """The `n` largest rows of a weight matrix `(H, D)` as images of the space, each on its own scale: grey is zero."""
+    """The `n` largest rows of a weight matrix `(H, D)` as images of the space, each on its own scale: grey is zero.
+
+    Raises:
+        ValueError: if the rows are not as long as an image has pixels, or the space is not grey.
+    """
     if weights.dim() != 2 or weights.shape[1] != space.dim or space.shape[0] != 1:
         raise ValueError(f"filters draws rows of {space.dim} weights on a grey {space}, not a tensor {tuple(weights.shape)}.")
     weights = weights.detach().cpu().double()
@@ -72,7 +79,11 @@ def filters(weights: Tensor, space: Space, *, n: int = 40, ncols: int = 10) -> P
 
 
 def samples_beside_means(samples: Tensor, means: Tensor, space: Space, *, ncols: int = 10) -> Picture:
-    """Rows of samples, each above the row of the means that its pixels were drawn from; both `(N, C, H, W)`."""
+    """Rows of samples, each above the row of the means that its pixels were drawn from; both `(N, C, H, W)`.
+
+    Raises:
+        ValueError: if the two differ in shape.
+    """
     if samples.shape != means.shape:
         raise ValueError(f"samples_beside_means: {tuple(samples.shape)} samples, but {tuple(means.shape)} means.")
     pairs = zip(samples.double().cpu().split(ncols), means.detach().double().cpu().split(ncols), strict=True)
@@ -80,7 +91,11 @@ def samples_beside_means(samples: Tensor, means: Tensor, space: Space, *, ncols:
 
 
 def completions(originals: Tensor, completed: Sequence[Tensor], space: Space) -> Picture:
-    """Images in the first row, and in each row below one completion of every image; all `(N, C, H, W)`."""
+    """Images in the first row, and in each row below one completion of every image; all `(N, C, H, W)`.
+
+    Raises:
+        ValueError: if the shapes differ.
+    """
     if any(row.shape != originals.shape for row in completed):
         shapes = [tuple(row.shape) for row in completed]
         raise ValueError(f"completions: {tuple(originals.shape)} originals, but completions of {shapes}.")

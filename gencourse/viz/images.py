@@ -43,7 +43,11 @@ def image_grid(
 
 
 def reconstructions(x: Tensor, x_hat: Tensor, space: Space, *, scale: int | None = None) -> Picture:
-    """Images in the upper row, what the model makes of each below it; both `(N, C, H, W)`."""
+    """Images in the upper row, what the model makes of each below it; both `(N, C, H, W)`.
+
+    Raises:
+        ValueError: if the two differ in shape.
+    """
     if x.shape != x_hat.shape:
         raise ValueError(f"reconstructions: x has shape {tuple(x.shape)}, but x_hat has {tuple(x_hat.shape)}.")
     pixels = mosaic(torch.cat([x.double(), x_hat.detach().to(x.device).double()]), space, ncols=len(x))

@@ -47,7 +47,11 @@ def training_curves(
 
 
 def scatter_latent(z: Tensor, labels: Tensor | None = None, *, box: float | None = None) -> Picture:
-    """Codes `(N, 2)` in the plane, coloured by class; each class's number stands at the median of its codes."""
+    """Codes `(N, 2)` in the plane, coloured by class; each class's number stands at the median of its codes.
+
+    Raises:
+        ValueError: if the codes are no points of the plane, or the labels not as many.
+    """
     codes = _plane(z, "scatter_latent")
     figure, (ax,) = _figure(1, square=True)
     if labels is None:
@@ -70,7 +74,11 @@ def scatter_latent(z: Tensor, labels: Tensor | None = None, *, box: float | None
 
 
 def points(x: Tensor, *, box: float | tuple[float, float, float, float] | None = None, label: str | None = None) -> Picture:
-    """Points `(N, 2)` of the data plane."""
+    """Points `(N, 2)` of the data plane.
+
+    Raises:
+        ValueError: if these are no points of the plane.
+    """
     xy = _plane(x, "points")
     figure, (ax,) = _figure(1, square=True)
     ax.scatter(xy[:, 0], xy[:, 1], s=5, color=COLOURS[0], alpha=0.5, linewidths=0, label=label)

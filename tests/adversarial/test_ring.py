@@ -1,5 +1,6 @@
 """The three games on the ring, and the record of them that chapter 13 quotes."""
 
+import pytest
 import torch
 
 from gencourse import records
@@ -17,6 +18,11 @@ def test_a_game_is_followed_and_can_be_played_again():
     moved = float((paths[-11:-1] - paths[-10:]).square().sum(2).sqrt().mean())
     assert abs(record["moved"] - moved) < 1e-4
     assert [move.lr for move in gan.moves()] == [None, 5e-5]
+
+
+def test_a_game_with_fewer_rounds_than_moments_is_refused():
+    with pytest.raises(ValueError, match="play: rounds must be an integer of 60 or more, not 59"):
+        play("reference", seed=0, rounds=59)
 
 
 def test_two_games_differ_from_the_reference_in_one_thing():
