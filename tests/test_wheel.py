@@ -1,12 +1,16 @@
 """What Colab and a GPU machine get: the wheel without extras, beside a torch that is already there, and no Jupyter."""
 
+import ast
 import json
 import os
 import zipfile
 from pathlib import Path
 
+import nbformat
 import pytest
-from wheels import build, install, run
+from wheels import ROOT, build, install, run
+
+from gencourse import notebooks
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +55,35 @@ def test_every_module_of_the_library_imports_without_jupyter(environment, clean)
         "    importlib.import_module(module.name)\n"
     )
     assert run(environment / "bin" / "python", "-W", "error::UserWarning", "-c", program, **clean) == ""
+
+
+def loads() -> list[str]:
+    """What the notebooks import from the library, and which of its files they read by name, as statements."""
+    imports = {"from gencourse import explorers, records", "from gencourse.adversarial.dcgan import trained_on_faces"}
+    reads = set()
+    for path in (path for folder in notebooks.FOLDERS for path in (ROOT / folder).glob("*.ipynb")):
+        cells = [cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
+        for node in ast.walk(ast.parse("\n".join(cells[1:]))):  # the first installs the library
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("gencourse"):
+                imports.add(ast.unparse(node))
+            if isinstance(node, ast.Call) and ast.unparse(node.func) in (
+                "explorers.SelfTest",
+                "records.load",
+                "trained_on_faces",
+            ):
+                reads.add(ast.unparse(node))
+    return sorted(imports) + sorted(reads)
+
+
+def test_the_wheel_has_all_that_the_notebooks_load(environment, clean):
+    statements = loads()
+    for expected in (
+        "from gencourse.checks import claim, equation",
+        "records.load('05-experiments')",
+        "explorers.SelfTest('15')",
+    ):
+        assert expected in statements
+    run(environment / "bin" / "python", "-c", "\n".join(statements), **clean)
 
 
 def test_the_wheel_lists_its_models_and_trains_one_on_digits(environment, clean):
