@@ -124,15 +124,17 @@ def read_secret(path: Path) -> bytes:
 def grade_notebook(
     content: bytes, every: Sequence[Question], seeds: Mapping[str, int], *, slot: int, limits: Limits, shut_in: bool = True
 ) -> Record:
-    """Grade the bytes of one notebook: `questions`, `cells`, `notes`.
+    """Grade the bytes of one notebook: `questions`, `cells`, `notes`, and what is compared: `prints` and `words`.
 
     Raises:
         Unreadable: if it is no notebook.
         DidNotStart: if the sandbox did not start, three times.
     """
-    cells = notebook.runnable(notebook.parse(content), [q.function for q in every])
-    defined = notebook.definitions(cells)
-    notes = [
+    made = notebook.read(content, [q.function for q in every])
+    cells, defined = made.cells, made.defined
+    blamed = {**defined, **made.attempted}
+    notes = [f"Cell {number} begins with {word}, so it was left out." for number, word in made.left_out]
+    notes += [
         f"{q.function} is defined more than once, in cells {', '.join(map(str, defined[q.function]))}; the last one counts."
         for q in every
         if len(defined.get(q.function, ())) > 1
@@ -143,15 +145,16 @@ def grade_notebook(
             inputs = question.draw(seeds[question.id])
             answers = conversation.answers(question, inputs)
             with _judging:
-                results.append(judge(question, inputs, answers, defined, conversation.errors))
+                results.append(judge(question, inputs, answers, blamed, conversation.errors))
         errors = conversation.errors
         with contextlib.closing(Oracle(every[0].id.split(".")[0].zfill(2), every, slot, limits, shut_in)) as oracle:
             for place, question in enumerate(every):
                 wrong = {q.function: q for q, r in zip(every[:place], results, strict=False) if r["points"] < r["out_of"]}
-                needed = [wrong[name] for name in wrong if name in notebook.uses(cells, question.function)]
+                needed = [wrong[name] for name in wrong if name in made.uses[question.function]]
                 if needed and results[place]["points"] < question.points:
-                    results[place] = _followed(question, results[place], needed, conversation, oracle, seeds, defined)
-    return {"questions": results, "cells": errors, "notes": notes}
+                    results[place] = _followed(question, results[place], needed, conversation, oracle, seeds, blamed)
+    known = {"prints": made.prints, "words": made.words}
+    return {"questions": results, "cells": errors, "notes": notes, **known}
 
 
 def _followed(
@@ -192,8 +195,7 @@ def _record(
         seeds = {question.id: seed(secret, hand_in.student, question.id) for question in every}
         record = grade_notebook(content, every, seeds, slot=slot, limits=limits, shut_in=shut_in)
     except Unreadable as error:
-        status = "missing" if "empty" in str(error) else "error"
-        return about | {"says": str(error), "questions": [refused(question, status, str(error)) for question in every]}
+        return about | {"says": str(error), "questions": [refused(question, "unreadable", str(error)) for question in every]}
     except DidNotStart as error:
         return about | _not_graded(every, f"the sandbox did not start ({handins.printable(str(error))})")
     except Exception as error:  # whatever a hand-in brings, the others are graded, and this one is not a zero

@@ -17,6 +17,7 @@ from gencourse.grading import notebook
 from gencourse.grading.notebook import Unreadable
 
 _MOST_IN_A_FOLDER = 50
+_ENDINGS = (".ipynb", ".zip", ".json", ".txt")  # browsers and mail programs add the last two
 
 
 @dataclass(frozen=True)
@@ -33,20 +34,17 @@ class HandIn:
         return unicodedata.normalize("NFC", self.name).casefold()
 
     def read(self) -> bytes:
-        """The bytes of the notebook.
+        """The bytes of the file, a notebook or an archive.
 
         Raises:
             Unreadable: if there is none.
         """
         if self.path.is_dir() and not self.path.is_symlink():
             raise Unreadable("there is no notebook (.ipynb) in the folder.")
-        content = notebook.read_bytes(self.path)
         suffix = self.path.suffix.lower()
-        if suffix == ".zip":
-            return notebook.unzipped(content)
-        if suffix != ".ipynb":
+        if suffix not in _ENDINGS:
             raise Unreadable(f"this is a file {printable(suffix) or 'without an ending'}; hand in the notebook, .ipynb.")
-        return content
+        return notebook.read_bytes(self.path)
 
 
 def find(folder: Path, exercise: str, leave_out: Path | None = None) -> list[HandIn]:
@@ -56,7 +54,8 @@ def find(folder: Path, exercise: str, leave_out: Path | None = None) -> list[Han
         FileNotFoundError: if there is no such folder, or nothing in it.
     """
     if not folder.is_dir():
-        raise FileNotFoundError(f"there is no folder {folder}.")
+        what = "is a file, not a folder" if folder.exists() else "is not there"
+        raise FileNotFoundError(f"{folder} {what}; name the folder that holds what students handed in.")
     found: list[HandIn] = []
     for path in sorted(folder.iterdir()):
         if path.name.startswith(".") or path.name == "__MACOSX":

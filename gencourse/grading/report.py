@@ -29,6 +29,7 @@ SAID = {
     "timeout": "took too long",
     "memory": "needed too much memory",
     "missing": "not attempted",
+    "unreadable": "could not be read",
     "grader_error": "not graded",
 }
 UNSAFE = "graded without a sandbox: a hostile hand-in may have written its marks itself."

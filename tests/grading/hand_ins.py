@@ -454,9 +454,9 @@ CASES = [
         ("REACHED Finder 0",),
     ),
     Case(33, "input()", kl("return float(input('the answer? '))"), 2, "error", ("EOFError",)),
-    Case(34, "not JSON", b"%PDF-1.4 kl(p, q)", 0, "error", ("not valid JSON",)),
-    Case(34, "JSON but no notebook", b"[1, 2]", 0, "error", ("no cells",)),
-    Case(34, "deep JSON as a notebook", b"[" * 10**6, 0, "error", ("not valid JSON",)),
+    Case(34, "not JSON", b"%PDF-1.4 kl(p, q)", 0, "unreadable", ("not valid JSON",)),
+    Case(34, "JSON but no notebook", b"[1, 2]", 0, "unreadable", ("no cells",)),
+    Case(34, "deep JSON as a notebook", b"[" * 10**6, 0, "unreadable", ("not valid JSON",)),
     Case(
         34,
         "cells of other kinds",
@@ -464,15 +464,25 @@ CASES = [
         0,
         "missing",
     ),
-    Case(35, "empty file", b"", 0, "missing", ("the file is empty",)),
-    Case(36, "500 MB", huge, 0, "error", ("larger than 50 MB",)),
-    Case(37, "symbolic link", link, 0, "error", ("this is a link",)),
+    Case(35, "empty file", b"", 0, "unreadable", ("the file is empty",)),
+    Case(36, "500 MB", huge, 0, "unreadable", ("larger than 50 MB",)),
+    Case(37, "symbolic link", link, 0, "unreadable", ("this is a link",)),
     Case(37, "path tricks in an archive", archive(("../../../escaped.ipynb", HONEST)), FULL, "ok"),
     Case(
-        37, "two notebooks in an archive", archive(("a.ipynb", HONEST), ("b.ipynb", HONEST)), 0, "error", ("holds 2 notebooks",)
+        37,
+        "two notebooks in an archive",
+        archive(("a.ipynb", HONEST), ("b.ipynb", HONEST)),
+        0,
+        "unreadable",
+        ("holds 2 notebooks",),
     ),
     Case(
-        37, "not an archive", lambda folder, student: (folder / f"{student}.zip").write_bytes(b"PK"), 0, "error", ("zip archive",)
+        37,
+        "not an archive",
+        lambda folder, student: (folder / f"{student}.zip").write_bytes(b"PK"),
+        0,
+        "unreadable",
+        ("zip archive",),
     ),
     Case(37, "a name with .. and spaces", in_a_folder(HONEST, "a ..  %2e%2e\n.ipynb"), FULL, "ok"),
     Case(
