@@ -4,14 +4,30 @@ A model is built on a `Space`. It takes and returns integer images of that space
 space can be compared in nats per image, whatever scaling or dequantisation they do inside.
 """
 
+import functools
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import ParamSpec, TypeVar
 
 import torch
 from torch import Tensor
 
 from gencourse.arguments import integer
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def on_cpu(function: Callable[P, R]) -> Callable[P, R]:
+    """The same function, in which the CPU is torch's default device, whatever it is where it is called from."""
+
+    @functools.wraps(function)
+    def called(*args: P.args, **kwargs: P.kwargs) -> R:
+        with torch.device("cpu"):
+            return function(*args, **kwargs)
+
+    return called
 
 
 @dataclass(frozen=True)
@@ -83,13 +99,16 @@ class Space:
                 raise ValueError(f"{self} expects integers 0..{self.levels - 1}, but the tensor has values {low}..{high}.")
         return x
 
-    def to_unit(self, x: Tensor) -> Tensor:
-        """Map grey levels of any shape linearly to [0, 1], in torch's default float type: `x / (levels - 1)`.
+    def to_unit(self, x: Tensor, dtype: torch.dtype | None = None) -> Tensor:
+        """Map grey levels of any shape linearly to [0, 1]: `x / (levels - 1)`.
+
+        Args:
+            dtype: of the result; None takes torch's default float type.
 
         Raises:
             ValueError: if the space has no grey levels; so do `from_unit`, `dequantize`, `quantize` and `bits_per_dim`.
         """
-        return x.to(torch.get_default_dtype()) / (self._levels("to_unit") - 1)
+        return x.to(dtype or torch.get_default_dtype()) / (self._levels("to_unit") - 1)
 
     def to_signed(self, x: Tensor, dtype: torch.dtype | None = None) -> Tensor:
         """What networks are given: grey levels scaled linearly to [-1, 1], points as they are; the shape of `x`.
@@ -128,10 +147,11 @@ class Space:
         the probability *mass* of x (Theis, van den Oord and Bethge, 2016, https://arxiv.org/abs/1511.01844).
 
         Returns:
-            `y`: in [0, 1), the shape of x.  `log_det`: `(B,)`, nats, equal to `-dim * log(levels)`.
+            `y`: in [0, 1), the shape of x, float32 even where torch's default type is shorter: sixteen bits would put points
+            into other cells.  `log_det`: `(B,)`, nats, equal to `-dim * log(levels)`.
         """
         levels = self._levels("dequantize")
-        dtype = torch.get_default_dtype()
+        dtype = torch.promote_types(torch.get_default_dtype(), torch.float32)
         u = torch.rand(x.shape, generator=generator, device=x.device, dtype=dtype)
         # Two rounding errors could carry a point over the edge of its cell; keep it inside by as much.
         margin = 2 * torch.finfo(dtype).eps

@@ -22,7 +22,7 @@ from gencourse.adversarial.began import BEGAN
 from gencourse.adversarial.gan import GAN, MLPDiscriminator, MLPGenerator
 from gencourse.adversarial.wgan import WGAN
 from gencourse.data import Dataset
-from gencourse.space import Space
+from gencourse.space import Space, on_cpu
 from gencourse.train import cosine, fit
 
 HIDDEN = (128, 128)
@@ -102,6 +102,7 @@ CONTESTANTS: dict[str, Contestant] = {
 """Every loss of the chapter with its knobs: those that all have, in the same ranges, and its own."""
 
 
+@on_cpu
 def settings(name: str, n: int, *, seed: int = 0) -> list[dict[str, Any]]:
     """`n` settings of a contestant's knobs, spread evenly: as many for a loss with many knobs as for one with few.
 
@@ -111,9 +112,11 @@ def settings(name: str, n: int, *, seed: int = 0) -> list[dict[str, Any]]:
     """
     knobs = CONTESTANTS[name].knobs
     parts = torch.tensor([n if isinstance(values, Between) else len(values) for values in knobs.values()])
-    draws = torch.rand(1000, n, len(knobs), generator=torch.Generator().manual_seed(seed)).argsort(1)  # of 0 .. n-1
+    generator = torch.Generator().manual_seed(seed)
+    draws = torch.rand(1000, n, len(knobs), generator=generator, dtype=torch.float32).argsort(1)  # of 0 .. n-1
     part = draws * parts // n  # (1000, n, K): which part of its range, which choice
-    apart = torch.cdist((part + 0.5) / parts, (part + 0.5) / parts) + 2.0 * len(knobs) * torch.eye(n)
+    place = (part + 0.5).float() / parts
+    apart = torch.cdist(place, place) + 2.0 * len(knobs) * torch.eye(n, dtype=torch.float32)
     taken = part[apart.flatten(1).min(1).values.argmax()]
     return [{knob: _turn(knobs[knob], int(i), n) for knob, i in zip(knobs, row, strict=True)} for row in taken]
 
@@ -170,6 +173,7 @@ def play(
     return {**run, "seconds": seconds, **judge(drawn)}
 
 
+@on_cpu
 def paired_interval(a: Sequence[float], b: Sequence[float], *, level: float = 0.95) -> tuple[float, float, float]:
     """The mean of the differences `a_i - b_i` and the ends of its interval, by Student's t.
 

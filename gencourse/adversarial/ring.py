@@ -15,6 +15,7 @@ from gencourse.adversarial.gan import GAN
 from gencourse.arguments import least_integer
 from gencourse.data.toys import RingOfGaussians
 from gencourse.metrics.modes import ModeReport, mode_report
+from gencourse.space import on_cpu
 from gencourse.train import History, fit
 
 RING = RingOfGaussians()
@@ -28,6 +29,7 @@ GAMES: dict[str, dict[str, Any]] = {
 """By name, what is changed in a game of two fully connected networks with two hidden layers of 128 and rates of 1e-3."""
 
 
+@on_cpu
 def play(
     name: str, *, seed: int, rounds: int = 3000, after: Callable[[int, GAN], None] | None = None
 ) -> tuple[GAN, Tensor, dict[str, Any]]:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from gencourse.adversarial.dcgan import DCGAN
 from gencourse.adversarial.gan import GAN
 from gencourse.data import Dataset
-from gencourse.space import Space
+from gencourse.space import Space, on_cpu
 from gencourse.train import fit
 
 SMALL = {"latent": 64, "width": 16, "base": 2}
@@ -30,6 +30,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
 """By name, what is changed among the arguments of a small DCGAN; `variant` does the rest."""
 
 
+@on_cpu
 def variant(name: str, space: Space, seed: int) -> GAN:
     """An untrained model with the rule broken that `VARIANTS` names; the seed is that of its weights."""
     with torch.random.fork_rng(devices=[]):
@@ -46,6 +47,7 @@ def variant(name: str, space: Space, seed: int) -> GAN:
     return model
 
 
+@on_cpu
 def play(
     name: str, dataset: Dataset, judge: Callable[[Tensor], float], *, seed: int, lr: float, rounds: int, samples: int = 1800
 ) -> float:

@@ -20,10 +20,10 @@ def every_example(space: Space) -> Tensor:
     """
     if space.levels is None:
         raise ValueError(f"{space} is real-valued: its points cannot be enumerated.")
-    if space.dim * torch.tensor(float(space.levels)).log() > torch.tensor(float(MAX_EXAMPLES)).log():
+    if space.levels**space.dim > MAX_EXAMPLES:
         raise ValueError(f"{space} has {space.levels}^{space.dim} images, too many to enumerate; use a smaller space.")
     rows = list(itertools.product(range(space.levels), repeat=space.dim))
-    return torch.tensor(rows, dtype=torch.long).view(-1, *space.shape)
+    return torch.tensor(rows, dtype=torch.long, device="cpu").view(-1, *space.shape)
 
 
 @torch.no_grad()
@@ -109,7 +109,7 @@ def assert_sampler_matches(samples: Tensor, log_prob: Tensor, space: Space, *, s
     from scipy.stats import chi2
 
     space.validate(samples)
-    powers = torch.tensor([space.levels ** (space.dim - 1 - i) for i in range(space.dim)])  # type: ignore[operator]
+    powers = torch.tensor([space.levels ** (space.dim - 1 - i) for i in range(space.dim)], device="cpu")  # type: ignore[operator]
     index = (samples.flatten(1).long().cpu() * powers).sum(1)  # (n,)
     probability = log_prob.detach().cpu().double().exp()
     if abs(float(probability.sum()) - 1) > 1e-4:

@@ -50,4 +50,4 @@ def claim(text: str, truth: Any) -> None:
 def _float64(value: Any) -> Tensor:
     if isinstance(value, Tensor):
         return value.detach().cpu().double()
-    return torch.as_tensor(value, dtype=torch.float64)
+    return torch.as_tensor(value, dtype=torch.float64, device="cpu")

@@ -54,7 +54,7 @@ def binarize(x: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
     """
     if x.is_floating_point():
         raise TypeError(f"binarize expects grey levels 0..255 as integers, but the tensor is {x.dtype}; see Space.from_unit.")
-    uniform = torch.rand(x.shape, generator=generator, device=x.device)
+    uniform = torch.rand(x.shape, generator=generator, device=x.device, dtype=torch.float32)
     return (uniform < x.float() / 255).to(torch.uint8)
 
 

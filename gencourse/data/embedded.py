@@ -42,7 +42,7 @@ def bars_and_stripes() -> Dataset:
 
     The space has 512 images, so everything about a model of it can be enumerated. Train, valid and test are the same.
     """
-    bits = torch.tensor([[i >> 2 & 1, i >> 1 & 1, i & 1] for i in range(8)], dtype=torch.uint8)
+    bits = torch.tensor([[i >> 2 & 1, i >> 1 & 1, i & 1] for i in range(8)], dtype=torch.uint8, device="cpu")
     bars = bits.view(8, 1, 1, 3).expand(8, 1, 3, 3)
     stripes = bits.view(8, 1, 3, 1).expand(8, 1, 3, 3)
     images = torch.cat([bars, stripes]).unique(dim=0)  # all-white and all-black are both bars and stripes

@@ -20,14 +20,14 @@ from torch import Tensor
 
 from gencourse.arguments import least_integer, positive_integer
 from gencourse.data.dataset import Dataset
-from gencourse.space import Space
+from gencourse.space import Space, on_cpu
 
 __all__ = ["BINARY", "FACTORS", "FaceDataset", "Factors", "draw_faces", "faces", "sample_factors"]
 
 
 @dataclass(frozen=True, eq=False)
 class Factors:
-    """What a face is drawn from, `(N,)` each; a number stands for all faces.
+    """What a face is drawn from, `(N,)` each, float32 on the CPU; a number stands for all faces.
 
     Attributes:
         smile: 0 neutral to 1 broad.
@@ -53,7 +53,7 @@ class Factors:
     background: Tensor | float = 0.8
 
     def __post_init__(self) -> None:
-        values = [torch.as_tensor(value, dtype=torch.float32).reshape(-1) for value in astuple(self)]
+        values = [torch.as_tensor(value, dtype=torch.float32, device="cpu").reshape(-1) for value in astuple(self)]
         n = max(len(value) for value in values)
         for field, value in zip(fields(self), values, strict=True):
             if len(value) not in (1, n):
@@ -101,7 +101,8 @@ def sample_factors(n: int, generator: torch.Generator | None = None) -> Factors:
         ValueError: if n is no positive integer.
     """
     n = positive_integer("sample_factors: n", n)
-    u = torch.rand(len(FACTORS), n, generator=generator)
+    device = "cpu" if generator is None else generator.device
+    u = torch.rand(len(FACTORS), n, generator=generator, device=device, dtype=torch.float32)
     columns = dict(zip(FACTORS, u, strict=True))
     columns["pose"] = 2 * columns["pose"] - 1
     for name in BINARY:
@@ -134,6 +135,7 @@ def faces(size: int = 32, *, colour: bool = False, n: int = 5000, seed: int = 0)
     return FaceDataset(name=name, space=Space((3 if colour else 1, size, size), levels=256), **parts)
 
 
+@on_cpu
 def draw_faces(factors: Factors, size: int = 32, *, colour: bool = False) -> Tensor:
     """Draw a face for each row of the factors: uint8 `(N, C, size, size)`, C = 3 in colour, else 1; the same each time.
 
@@ -162,7 +164,7 @@ class _Painter:
     def __init__(self, factors: Factors, size: int, colour: bool) -> None:
         self.f = {name: value.view(-1, 1, 1, 1) for name, value in factors.items()}
         self.colour, self.pixel = colour, 2 / size
-        line = (torch.arange(size) + 0.5) * self.pixel - 1
+        line = (torch.arange(size, dtype=torch.float32) + 0.5) * self.pixel - 1
         self.x, self.y = line.view(1, 1, 1, -1), line.view(1, 1, -1, 1)
         self.picture = self.tone(BACKGROUND, self.f["background"]).expand(-1, -1, size, size)
         self.half_width = 0.47 + 0.13 * self.f["width"]
@@ -172,7 +174,7 @@ class _Painter:
     def rgb(self, values: tuple[float, ...]) -> Tensor:
         """A colour, or its grey, `(1, C, 1, 1)`."""
         values = values if self.colour else (sum(a * b for a, b in zip(LUMA, values, strict=True)),)
-        return torch.tensor(values).view(1, -1, 1, 1)
+        return torch.tensor(values, dtype=torch.float32).view(1, -1, 1, 1)
 
     def tone(self, ends: tuple[tuple[float, ...], tuple[float, ...]], t: Tensor) -> Tensor:
         return self.rgb(ends[0]) * (1 - t) + self.rgb(ends[1]) * t
@@ -195,14 +197,14 @@ class _Painter:
 
     def stroke(self, x0: Tensor, y0: Tensor | float, x1: Tensor, y1: Tensor | float, radius: float) -> Tensor:
         """The signed distance from a straight stroke with round ends."""
-        dx, dy = x1 - x0, torch.as_tensor(y1 - y0)
+        dx, dy = x1 - x0, torch.as_tensor(y1 - y0, dtype=torch.float32)
         t = ((self.x - x0) * dx + (self.y - y0) * dy) / (dx**2 + dy**2).clamp(min=1e-9)
         t = t.clamp(0, 1)
         return ((self.x - x0 - t * dx) ** 2 + (self.y - y0 - t * dy) ** 2).sqrt() - radius
 
     def turned(self, u: float, out: float = 1.0) -> tuple[Tensor, Tensor]:
         """Where the point `u` of the face (-1 to 1 across it, `out` head radii from the axis) is seen, and how narrowed."""
-        angle = torch.asin(torch.tensor(u)) + TURN * self.f["pose"]
+        angle = torch.asin(torch.tensor(u, dtype=torch.float32)) + TURN * self.f["pose"]
         return out * self.half_width * torch.sin(angle), torch.cos(angle).clamp(min=0.25)
 
     # --- the layers ---

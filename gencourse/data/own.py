@@ -78,7 +78,7 @@ class Pictures:
         found = hashlib.sha256(str(pixels.shape).encode() + pixels.tobytes()).hexdigest()[:16]
         if self.fingerprint is not None and found != self.fingerprint:
             raise ValueError(f"the pictures in {path} are not those that the run was trained on; put them back as they were.")
-        order = torch.randperm(n, generator=torch.Generator().manual_seed(self.seed))
+        order = torch.randperm(n, generator=torch.Generator().manual_seed(self.seed), device="cpu")
         shuffled = torch.from_numpy(pixels)[order]
         tenth = n // 10
         train, valid, test = shuffled.split([n - 2 * tenth, tenth, tenth])

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from gencourse.space import Space
+from gencourse.space import Space, on_cpu
 from gencourse.train import cosine
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ class ScoredClassifier:
         self.space.validate(x)
         device = self.network[-1].weight.device
         with torch.no_grad():
-            parts = [self.network[:-1](2 * self.space.to_unit(part.to(device)) - 1) for part in x.split(1000)]
+            parts = [self.network[:-1](2 * self.space.to_unit(part.to(device), torch.float32) - 1) for part in x.split(1000)]
         return torch.cat(parts)
 
     def class_shares(self, x: Tensor) -> Tensor:
@@ -58,6 +58,7 @@ class ScoredClassifier:
         return f"ScoredClassifier({self.space}, classes={self.classes}, accuracy={self.accuracy:.4f})"
 
 
+@on_cpu
 def scored_classifier(
     dataset: "Dataset",
     *,
@@ -105,7 +106,7 @@ def scored_classifier(
         for group in optimizer.param_groups:
             group["lr"] = lr * cosine(step / steps)
         index = torch.randint(len(x), (batch_size,), generator=generator, device="cpu").to(device)
-        images = _shifted(2 * space.to_unit(x[index]) - 1, generator)
+        images = _shifted(2 * space.to_unit(x[index], torch.float32) - 1, generator)
         loss = functional.cross_entropy(network(images), y[index], label_smoothing=0.05)
         optimizer.zero_grad()
         loss.backward()
@@ -126,12 +127,13 @@ def _network(space: Space, width: int, features: int, classes: int) -> nn.Sequen
         factor = min(8, 2 * factor)
         layers += [nn.MaxPool2d(2), *_block(inner, width * factor)]
         inner, height, side = width * factor, height // 2, side // 2
-    hidden = [nn.Flatten(), nn.Linear(inner * height * side, features), nn.ReLU()]
-    return nn.Sequential(*layers, *hidden, nn.Linear(features, classes))
+    hidden = [nn.Flatten(), nn.Linear(inner * height * side, features, dtype=torch.float32), nn.ReLU()]
+    return nn.Sequential(*layers, *hidden, nn.Linear(features, classes, dtype=torch.float32))
 
 
 def _block(inputs: int, outputs: int) -> list[nn.Module]:
-    return [nn.Conv2d(inputs, outputs, 3, padding=1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU()]
+    convolution = nn.Conv2d(inputs, outputs, 3, padding=1, bias=False, dtype=torch.float32)
+    return [convolution, nn.BatchNorm2d(outputs, dtype=torch.float32), nn.ReLU()]
 
 
 def _bytes(x: Tensor) -> memoryview:

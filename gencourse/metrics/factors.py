@@ -9,11 +9,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from gencourse.data.faces import BINARY, FACTORS, FaceDataset
-from gencourse.space import Space
+from gencourse.space import Space, on_cpu
 from gencourse.train import cosine
 
 _CACHE: dict[tuple, "FactorReader"] = {}
-_BINARY = torch.tensor([name in BINARY for name in FACTORS])
+_BINARY = torch.tensor([name in BINARY for name in FACTORS], device="cpu")
 
 
 class FactorReader:
@@ -32,7 +32,9 @@ class FactorReader:
         """The factors of the images `(N, C, H, W)`, `(N,)` each: a binary one as the probability of 1, the others as drawn."""
         self.space.validate(x)
         device = next(self.network.parameters()).device
-        out = torch.cat([self.network(2 * self.space.to_unit(part.to(device)) - 1) for part in x.split(1000)]).cpu()
+        out = torch.cat(
+            [self.network(2 * self.space.to_unit(part.to(device), torch.float32) - 1) for part in x.split(1000)]
+        ).cpu()
         return dict(zip(FACTORS, torch.where(_BINARY, out.sigmoid(), out).unbind(dim=1), strict=True))
 
     def __repr__(self) -> str:
@@ -42,6 +44,7 @@ class FactorReader:
         return f"FactorReader({self.space}: {scores})"
 
 
+@on_cpu
 def factor_reader(dataset: FaceDataset, *, steps: int = 800, seed: int = 0, width: int = 24) -> FactorReader:
     """Train a reader on the training faces of a data set and score it on its test faces.
 
@@ -70,7 +73,7 @@ def factor_reader(dataset: FaceDataset, *, steps: int = 800, seed: int = 0, widt
         for group in optimizer.param_groups:
             group["lr"] = 2e-3 * cosine(step / steps)
         index = torch.randint(len(table), (128,), generator=generator, device="cpu")
-        out = network(_worn(2 * dataset.space.to_unit(dataset.train[index]) - 1, generator))  # (128, 8)
+        out = network(_worn(2 * dataset.space.to_unit(dataset.train[index], torch.float32) - 1, generator))  # (128, 8)
         logits, answers = out[:, _BINARY], table[index]
         loss = functional.binary_cross_entropy_with_logits(logits, answers[:, _BINARY])
         loss = loss + 4 * functional.mse_loss(out[:, ~_BINARY], answers[:, ~_BINARY])
@@ -92,10 +95,12 @@ def _network(space: Space, width: int) -> nn.Sequential:
     layers: list[nn.Module] = []
     before = space.shape[0]
     for after in (width, 2 * width, 4 * width):
-        layers += [nn.Conv2d(before, after, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(after), nn.ReLU()]
+        convolution = nn.Conv2d(before, after, 3, stride=2, padding=1, bias=False, dtype=torch.float32)
+        layers += [convolution, nn.BatchNorm2d(after, dtype=torch.float32), nn.ReLU()]
         before = after
     height, side = (-(-s // 8) for s in space.shape[1:])
-    return nn.Sequential(*layers, nn.Flatten(), nn.Linear(before * height * side, 128), nn.ReLU(), nn.Linear(128, len(FACTORS)))
+    hidden, last = nn.Linear(before * height * side, 128, dtype=torch.float32), nn.Linear(128, len(FACTORS), dtype=torch.float32)
+    return nn.Sequential(*layers, nn.Flatten(), hidden, nn.ReLU(), last)
 
 
 def _worn(y: Tensor, generator: torch.Generator) -> Tensor:
@@ -103,6 +108,6 @@ def _worn(y: Tensor, generator: torch.Generator) -> Tensor:
     down, right = torch.randint(-1, 2, (2,), generator=generator).tolist()
     y = torch.roll(y, (down, right), dims=(2, 3))
     blurred = functional.avg_pool2d(y, 3, stride=1, padding=1, count_include_pad=False)
-    degree = torch.rand(2, len(y), 1, 1, 1, generator=generator)
-    noise = torch.randn(y.shape, generator=generator)
+    degree = torch.rand(2, len(y), 1, 1, 1, generator=generator, dtype=y.dtype)
+    noise = torch.randn(y.shape, generator=generator, dtype=y.dtype)
     return y + 0.6 * degree[0] * (blurred - y) + 0.1 * degree[1] * noise

@@ -23,7 +23,7 @@ class Estimate:
 
     def bits_per_dim(self, space: Space) -> "Estimate":
         """The same negative log-likelihood in bits per dimension, where this one is in nats per image."""
-        scale = float(space.bits_per_dim(torch.tensor(-1.0, dtype=torch.float64)))
+        scale = float(space.bits_per_dim(torch.tensor(-1.0, dtype=torch.float64, device="cpu")))
         return Estimate(self.mean * scale, self.standard_error * scale, self.n)
 
 

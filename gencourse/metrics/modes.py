@@ -61,7 +61,7 @@ def mode_report(samples: Tensor, centres: Tensor, sd: float, *, within: float = 
     if not (0 < sd < math.inf and 0 < within < math.inf and 0 < enough <= 1):
         raise ValueError(f"mode_report: sd and within must be positive, enough in (0, 1], not {sd}, {within} and {enough}.")
     total = len(centres)
-    counts = torch.zeros(total, dtype=torch.long)
+    counts = torch.zeros(total, dtype=torch.long, device="cpu")
     for block in squared_distances(samples, centres):
         distance, nearest = block.min(dim=1)  # NaN is within no distance
         counts += torch.bincount(nearest[distance <= (within * sd) ** 2].cpu(), minlength=total)
@@ -80,4 +80,5 @@ def good_share(dim: int = 2, *, within: float = 3.0) -> float:
 
     (Where the modes are so far apart that none reaches into another's ball.)
     """
-    return float(torch.special.gammainc(torch.tensor(dim / 2, dtype=torch.float64), torch.tensor(within**2 / 2).double()))
+    half, reach = torch.tensor([dim / 2, within**2 / 2], dtype=torch.float64, device="cpu")
+    return float(torch.special.gammainc(half, reach))

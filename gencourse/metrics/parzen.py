@@ -18,7 +18,7 @@ from gencourse.metrics.likelihood import Estimate
 from gencourse.metrics.pairs import as_rows, squared_distances
 
 # Widths for pixels in [0, 1], a quarter apart.
-SIGMAS = tuple(float(s) for s in torch.logspace(-2, 0.5, 26, dtype=torch.float64))
+SIGMAS = tuple(float(s) for s in torch.logspace(-2, 0.5, 26, dtype=torch.float64, device="cpu"))
 
 
 @dataclass(frozen=True)

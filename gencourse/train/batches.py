@@ -19,14 +19,15 @@ class Batches:
         self.per_epoch = len(x) // plan.batch_size
         mine = plan.micro_batches // world
         self.my_pieces = range(rank * mine, (rank + 1) * mine)
-        self.epoch, self.order = -1, torch.empty(0, dtype=torch.long)
+        self.epoch, self.order = -1, torch.empty(0, dtype=torch.long, device="cpu")
 
     def pieces(self, i: int) -> Iterator[Pair]:
         """This process's pieces of batch `i`. The global random state is set anew for each."""
         epoch, position = divmod(i, self.per_epoch)
         if epoch != self.epoch:
             generator = torch.Generator().manual_seed(seed_of(self.plan.seed, "epoch", epoch))
-            self.epoch, self.order = epoch, torch.randperm(len(self.x), generator=generator).to(self.x.device)
+            self.epoch = epoch
+            self.order = torch.randperm(len(self.x), generator=generator, device="cpu").to(self.x.device)
         size = self.plan.batch_size // self.plan.micro_batches
         for piece in self.my_pieces:
             first = position * self.plan.batch_size + piece * size

@@ -10,7 +10,7 @@ from torch import Tensor
 from gencourse.space import Space
 from gencourse.train import History
 from gencourse.viz.images import _bare, _pixel_figure, mosaic
-from gencourse.viz.plots import _bin, _figure, _limits, _plane
+from gencourse.viz.plots import _bin, _centres, _figure, _limits, _plane
 from gencourse.viz.theme import COLOURS, Picture
 
 PLAYERS = {"d": "discriminator", "g": "generator"}
@@ -47,7 +47,7 @@ def trajectories(
     figure, (ax,) = _figure(1, square=True)
     ax.grid(False)
     if discriminator is not None:
-        xs, ys = x0 + (torch.arange(n) + 0.5) * (x1 - x0) / n, y0 + (torch.arange(n) + 0.5) * (y1 - y0) / n
+        xs, ys = _centres(x0, x1, n), _centres(y0, y1, n)
         points = torch.stack(torch.meshgrid(xs, ys, indexing="xy"), -1).reshape(-1, 2)
         with torch.no_grad():
             logits = discriminator(points.to(paths)).reshape(n, n).cpu().double()  # row: x2, column: x1
@@ -211,9 +211,9 @@ def game_1d(
         box: the ends of the line.
         arrows: latent values, at evenly spaced quantiles, whose ways to x are drawn.
     """
-    xs = torch.linspace(*box, n)
-    quantiles = torch.special.ndtri((torch.arange(arrows) + 0.5) / arrows)
-    many = torch.special.ndtri((torch.arange(10_000) + 0.5) / 10_000)
+    xs = torch.linspace(*box, n, device="cpu")
+    quantiles = torch.special.ndtri(_centres(0, 1, arrows))
+    many = torch.special.ndtri(_centres(0, 1, 10_000))
     with torch.no_grad():
         density = real(xs).exp().cpu().numpy()
         drawn = generate(many).cpu().numpy()

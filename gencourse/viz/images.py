@@ -70,7 +70,7 @@ def manifold_grid(
     Args:
         decode: maps codes `(N, 2)` to expected images `(N, C, H, W)` in grey levels, such as `VAE.decode_mean`.
     """
-    position = (torch.arange(n) + 0.5) / n
+    position = (torch.arange(n, device="cpu") + 0.5) / n
     values = torch.special.ndtri(position) if box is None else box * (2 * position - 1)
     z2, z1 = torch.meshgrid(values.flip(0), values, indexing="ij")
     with torch.no_grad():

@@ -98,7 +98,7 @@ def density_2d(
     """The density `exp(log_prob)` of points `(N, 2)` over a box: `b` for `[-b, b]^2`, or `(x0, x1, y0, y1)`."""
     x0, x1, y0, y1 = _limits(box)
     # pixel centres, so that the mean of the picture times the area is the mass inside the box
-    xs, ys = x0 + (torch.arange(n) + 0.5) * (x1 - x0) / n, y0 + (torch.arange(n) + 0.5) * (y1 - y0) / n
+    xs, ys = _centres(x0, x1, n), _centres(y0, y1, n)
     grid = torch.stack(torch.meshgrid(xs, ys, indexing="xy"), -1).reshape(-1, 2)
     with torch.no_grad():
         density = log_prob(grid).exp().reshape(n, n).cpu().numpy()  # row: x2, column: x1
@@ -132,6 +132,11 @@ def _plane(x: Tensor, what: str) -> np.ndarray:
     if x.dim() != 2 or x.shape[1] != 2:
         raise ValueError(f"{what} draws points of the plane, (N, 2), but the tensor has shape {tuple(x.shape)}.")
     return x.detach().cpu().double().numpy()
+
+
+def _centres(low: float, high: float, n: int) -> Tensor:
+    """The middles of the n equal parts of an interval, `(n,)`, on the CPU."""
+    return low + (torch.arange(n, device="cpu") + 0.5) * (high - low) / n
 
 
 def _limits(box: float | tuple[float, float, float, float]) -> tuple[float, float, float, float]:
