@@ -77,7 +77,11 @@ NARROW = r"""() => {
       || (getComputedStyle(d).overflowX === "auto" && d.tabIndex === 0 && d.classList.contains("goes-on"));
     return left < d.getBoundingClientRect().left - 1 || !canScroll;
   }).map((d) => d.textContent.slice(0, 60));
-  return { broken, outside, cut, hidden, wider: document.documentElement.scrollWidth - innerWidth };
+  const squashed = [...document.querySelectorAll("article .cell_output img[height]")].filter((i) => {
+    const { width, height } = i.getBoundingClientRect();
+    return width && Math.abs((width / height) * (i.getAttribute("height") / i.getAttribute("width")) - 1) > 0.02;
+  }).map((i) => i.alt.slice(0, 60));
+  return { broken, outside, cut, hidden, squashed, wider: document.documentElement.scrollWidth - innerWidth };
 }"""
 
 CONTRAST = r"""() => {
@@ -187,8 +191,9 @@ def test_code_and_outputs_are_not_cut_off_on_a_laptop(looked):
     assert not [*each(looked, "wide", "code")]
 
 
-def test_pictures_have_twice_the_dots(looked):
+def test_pictures_have_twice_the_dots_and_their_own_shape(looked):
     assert not [*each(looked, "wide", "soft")]
+    assert not [*each(looked, "wide", "squashed"), *each(looked, "phone", "squashed")]
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
