@@ -169,6 +169,10 @@ def chapters() -> str:
 def references() -> str:
     """The papers of references.bib, by first author and year, each with its link."""
     from pybtex.database import parse_file
+    from pybtex.richtext import Text
+
+    def plain(tex: str) -> str:
+        return str(Text.from_latex(tex))
 
     lines = ["# References", "", NOTE.format(source="references.bib"), ""]
     entries = parse_file(str(BOOK / "references.bib"), "bibtex").entries.values()
@@ -180,7 +184,7 @@ def references() -> str:
         ),
     ):
         people = [
-            " ".join((*person.prelast_names, *person.last_names))
+            plain(" ".join((*person.prelast_names, *person.last_names)))
             for person in entry.persons["author"]
         ]
         authors = " and ".join(
@@ -193,8 +197,8 @@ def references() -> str:
             or entry.fields.get("journal")
             or entry.fields.get("publisher", "")
         )
-        title = entry.fields["title"].replace("{", "").replace("}", "")
-        place = f" {where}." if where else ""
+        title = plain(entry.fields["title"])
+        place = f" {plain(where)}." if where else ""
         lines.append(
             f"- {authors} ({entry.fields['year']}). [{title}]({entry.fields['url']}).{place}"
         )

@@ -113,6 +113,12 @@ def test_every_paper_that_is_linked_is_in_the_references():
     assert linked <= listed, linked - listed
 
 
+def test_no_tex_is_left_in_the_list_of_references():
+    text = (BOOK / "references.md").read_text(encoding="utf-8")
+    assert "van den Oord, Kalchbrenner and Kavukcuoglu (2016)" in text
+    assert not re.search(r"[{}\\]", text)
+
+
 # Commands
 
 
