@@ -36,7 +36,7 @@ from gencourse.grading.questions import Question
 from gencourse.grading.sandbox import DidNotStart
 
 Record = dict[str, Any]
-"""What is known of one hand-in: `student`, `name`, `file`, `says`, `questions` (results as data), `cells` (errors), `notes`."""
+"""What is known of one hand-in: who and when as in `HandIn`, `says`, `questions` (results as data), `cells` (errors), `notes`."""
 
 _HERE = Path(__file__).parent
 _judging = threading.Lock()  # `harness.run` sets the process's standard output aside
@@ -185,7 +185,7 @@ def _record(
     hand_in: HandIn, every: Sequence[Question], out: Path, secret: bytes, slot: int, limits: Limits, shut_in: bool
 ) -> Record:
     """The record of a hand-in: from an earlier run, if nothing has changed since."""
-    about: Record = {"student": hand_in.student, "name": hand_in.name, "file": hand_in.file}
+    about: Record = {name: getattr(hand_in, name) for name in ("student", "name", "file", "id", "platform", "submitted")}
     about |= {"says": "", "cells": [], "notes": [], "sandbox": shut_in}
     try:
         content = hand_in.read()
