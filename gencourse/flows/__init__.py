@@ -42,4 +42,16 @@ ENTRIES = (
         space=((1, 4, 4), 4),
         options=(("steps", 2), ("channels", 8)),
     ),
+    Entry(
+        name="ffjord",
+        title="FFJORD",
+        branch=("explicit", "tractable"),
+        paper="grathwohl2019",
+        year=2019,
+        slides="16",
+        chapter="07-continuous-flows",
+        path="gencourse.flows.ffjord:FFJORD",
+        space=((1, 4, 4), 4),
+        options=(("hidden", (8,)), ("steps", 1), ("finer", 2)),
+    ),
 )

@@ -88,14 +88,14 @@ class Flow(Tractable):
         """
         y = y.to(self._dtype)
         if self.logit is None:
-            return self._forward(y, generator)
+            return self.bijection(y)
         h, first = self.logit(y)
-        z, second = self._forward(h, generator)
+        z, second = self.bijection(h)
         return z, first + second
 
     def decode(self, z: Tensor, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
         """The inverse of `encode`: real data, `(B, *space.shape)`, images on about [0, 1], and its own log-determinant `(B,)`."""
-        h, first = self._inverse(z.to(self._dtype), generator)
+        h, first = self.bijection.inverse(z.to(self._dtype))  # type: ignore[operator]
         if self.logit is None:
             return h, first
         y, second = self.logit.inverse(h)
@@ -122,13 +122,17 @@ class Flow(Tractable):
         self._unconditional(context)
         samples = positive_integer("samples", samples)
         x = self.space.validate(x, values=False)
-        if not self.space.is_discrete:
-            return self.log_density(x, generator)
         bounds = []
-        for _ in range(samples):
-            y, log_det = self.space.dequantize(x, generator=generator)
+        for _ in range(samples if self.space.is_discrete else 1):
+            y, log_det = self.dequantize(x, generator)
             bounds.append(self.log_density(y, generator) + log_det)
-        return bounds[0] if samples == 1 else log_mean_exp(torch.stack(bounds))
+        return bounds[0] if len(bounds) == 1 else log_mean_exp(torch.stack(bounds))
+
+    def dequantize(self, x: Tensor, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
+        """Real data from `x` `(B, *space.shape)` and their part of the log-determinant, `(B,)`: points are real already."""
+        if not self.space.is_discrete:
+            return x, x.new_zeros(len(x))
+        return self.space.dequantize(x, generator=generator)
 
     @torch.no_grad()
     def sample(
@@ -158,12 +162,6 @@ class Flow(Tractable):
         """`n` draws of z from the prior, `(n, D)`."""
         like = torch.empty(n, self.space.dim, device=self.device, dtype=self._dtype)
         return self.prior.sample(like, generator)
-
-    def _forward(self, y: Tensor, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
-        return self.bijection(y)
-
-    def _inverse(self, z: Tensor, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
-        return self.bijection.inverse(z)  # type: ignore[operator]
 
     @property
     def _dtype(self) -> torch.dtype:

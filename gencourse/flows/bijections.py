@@ -101,7 +101,7 @@ def checkerboard(shape: tuple[int, ...], flip: bool = False) -> Tensor:
 
 
 class AdditiveCoupling(nn.Module):
-    """z_changed = x_changed + t(x_kept): the volume stays as it is (Dinh et al., 2015, Eq. 8).
+    """z_changed = x_changed + t(x_kept): the volume stays as it is (Dinh et al., 2015, Section 3.2).
 
     Args:
         network: t; from what is kept to the shape of what is changed.
@@ -375,7 +375,7 @@ class Split(nn.Module):
 
 
 class Logit(nn.Module):
-    """Unit intervals to real lines: z = logit(alpha + (1 - 2 alpha) x) (Dinh et al., 2017, Section 4.1).
+    """Unit intervals to real lines: z = logit(alpha + (1 - 2 alpha) x), as Dinh et al. (2017, Section 4.1) do but at both ends.
 
     Args:
         alpha: keeps the logit finite at 0 and 1.

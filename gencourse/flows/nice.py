@@ -2,11 +2,11 @@
 
 Look for a map to coordinates that are independent. If the map is a bijection f, the likelihood is a change of variables:
 
-    log p(x) = sum_d log p_d(f_d(x)) + log |det df/dx|                                     (Eq. 3 of the paper)
+    log p(x) = sum_d log p_d(f_d(x)) + log |det df/dx|                                     (Section 2 of the paper)
 
 The map is made of additive couplings. One half of the coordinates moves the other by whatever a network says:
 
-    z_1 = x_1,    z_2 = x_2 + m(x_1)          x_1 = z_1,    x_2 = z_2 - m(z_1)             (Eqs. 9 to 12)
+    z_1 = x_1,    z_2 = x_2 + m(x_1)          x_1 = z_1,    x_2 = z_2 - m(z_1)             (Section 3.2)
 
 The Jacobian is triangular with ones on its diagonal: m may be anything, and no volume changes. The halves take turns. Since
 couplings alone cannot weigh one coordinate against another, the last layer scales each of them (Section 3.3). So log |det| is
