@@ -41,6 +41,9 @@ def slerp(z0: Tensor, z1: Tensor, t: float | Tensor) -> Tensor:
     Raises:
         ValueError: if a vector is zero and has no direction, or two are opposite: every great circle through one of them
             then leads to the other, and none is the shortest.
+
+    >>> slerp(torch.tensor([1.0, 0.0]), torch.tensor([0.0, 2.0]), 0.5).round(decimals=3)
+    tensor([1.0610, 1.0610])
     """
     _same_shape(z0, z1)
     t = torch.as_tensor(t, dtype=z0.dtype, device=z0.device)

@@ -41,6 +41,16 @@ class Space:
 
     Raises:
         ValueError: if the shape is empty or not positive, or `levels` is less than 2.
+
+    >>> space = Space((1, 2, 2), levels=3)
+    >>> space.dim, space.is_discrete
+    (4, True)
+    >>> x = torch.tensor([[[[0, 1], [2, 1]]]])
+    >>> space.validate(x).shape
+    torch.Size([1, 1, 2, 2])
+    >>> space.validate(x + 1)
+    Traceback (most recent call last):
+    ValueError: Space((1, 2, 2), levels=3) expects integers 0..2, but the tensor has values 1..3.
     """
 
     shape: tuple[int, ...]
@@ -107,6 +117,9 @@ class Space:
 
         Raises:
             ValueError: if the space has no grey levels; so do `from_unit`, `dequantize`, `quantize` and `bits_per_dim`.
+
+        >>> Space((3,), levels=3).to_unit(torch.tensor([[0, 1, 2]]))
+        tensor([[0.0000, 0.5000, 1.0000]])
         """
         return x.to(dtype or torch.get_default_dtype()) / (self._levels("to_unit") - 1)
 
@@ -168,6 +181,10 @@ class Space:
         """Bits per dimension of log-probabilities in nats: `-log_prob / (dim * log 2)`, the same shape.
 
         A uniform model of 8-bit images scores exactly 8.
+
+        >>> space = Space((1, 28, 28), levels=256)
+        >>> float(space.bits_per_dim(torch.tensor(-space.dim * math.log(256), dtype=torch.float64)))
+        8.0
         """
         self._levels("bits_per_dim")
         return -log_prob / (self.dim * math.log(2))

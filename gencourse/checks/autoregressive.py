@@ -81,6 +81,10 @@ def assert_autoregressive(model: Autoregressive, context: Tensor | None = None) 
 
     Raises:
         AssertionError: if one does, with the first such pair.
+
+    >>> from gencourse.autoregressive.made import MADE
+    >>> from gencourse.space import Space
+    >>> assert_autoregressive(MADE(Space((1, 3, 3), levels=2), hidden=(16,)))
     """
     leaks = (influence(model, context).triu() != 0) | changes(model, context).triu()
     if leaks.any():

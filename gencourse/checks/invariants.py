@@ -17,6 +17,12 @@ def every_example(space: Space) -> Tensor:
 
     Raises:
         ValueError: if the space is real-valued or has over a million images.
+
+    >>> every_example(Space((2,), levels=2))
+    tensor([[0, 0],
+            [0, 1],
+            [1, 0],
+            [1, 1]])
     """
     if space.levels is None:
         raise ValueError(f"{space} is real-valued: its points cannot be enumerated.")
@@ -54,6 +60,10 @@ def assert_bound(lower: Tensor, upper: Tensor, *, atol: float = 1e-9) -> None:
 
     Raises:
         AssertionError: if it fails somewhere, or a side is NaN.
+
+    >>> assert_bound(torch.tensor([-3.0, -2.0]), torch.tensor([-2.5, -2.5]))
+    Traceback (most recent call last):
+    AssertionError: the bound fails at example 1: it exceeds what it should bound by 0.5 nats.
     """
     excess = (lower - upper).detach().double()
     if excess.isnan().any():

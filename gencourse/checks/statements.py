@@ -17,6 +17,9 @@ def equation(number: str, left: Any, right: Any, *, atol: float = 1e-9) -> None:
     Raises:
         AssertionError: with the largest difference, and where it is, if the two sides differ or are not finite.
         ValueError: if their shapes do not agree.
+
+    >>> equation("9.3", 0.5, torch.tensor([0.25, 0.25]).sum())
+    Equation (9.3) holds to within 1e-09.
     """
     a, b = _float64(left), _float64(right)
     if a.shape != b.shape and a.numel() > 1 and b.numel() > 1:
@@ -41,6 +44,9 @@ def claim(text: str, truth: Any) -> None:
 
     Raises:
         AssertionError: if it is not true.
+
+    >>> claim("two and two make four", 2 + 2 == 4)
+    True: two and two make four.
     """
     if not bool(truth):
         raise AssertionError(f"Not true: {text}")

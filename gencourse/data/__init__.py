@@ -36,6 +36,12 @@ def load(name: str) -> Dataset:
     Raises:
         ValueError: if the name is unknown (the nearest one is suggested), or the file is damaged.
         FileNotFoundError: if the set is neither on this machine nor to be had from the network.
+
+    >>> load("bars_and_stripes").train.shape
+    torch.Size([14, 1, 3, 3])
+    >>> load("digit")
+    Traceback (most recent call last):
+    ValueError: unknown data set 'digit'; did you mean 'digits'? There are: digits, binary_digits, bars_and_stripes, ...
     """
     if name in embedded.SETS:
         return embedded.SETS[name]()
@@ -51,6 +57,9 @@ def binarize(x: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
 
     Raises:
         TypeError: if the pixels are not integers; `Space.from_unit` makes them from floats in [0, 1].
+
+    >>> binarize(torch.tensor([[0, 255]]))
+    tensor([[0, 1]], dtype=torch.uint8)
     """
     if x.is_floating_point():
         raise TypeError(f"binarize expects grey levels 0..255 as integers, but the tensor is {x.dtype}; see Space.from_unit.")

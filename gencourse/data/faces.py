@@ -121,6 +121,10 @@ def faces(size: int = 32, *, colour: bool = False, n: int = 5000, seed: int = 0)
 
     Raises:
         ValueError: if size or n is too small.
+
+    >>> drawn = faces(16, n=20)
+    >>> drawn.train.shape, drawn.test_factors.smile.shape
+    (torch.Size([16, 1, 16, 16]), torch.Size([2]))
     """
     n = least_integer("faces: n", n, 10)
     factors = sample_factors(n, torch.Generator().manual_seed(seed))

@@ -144,7 +144,17 @@ class _Smeared(Toy):
 
 @dataclass(frozen=True)
 class RingOfGaussians(_Smeared):
-    """`n` Gaussians of equal weight on a circle: the set on which GANs are seen to drop modes."""
+    """`n` Gaussians of equal weight on a circle: the set on which GANs are seen to drop modes.
+
+    >>> ring = RingOfGaussians(n=4)
+    >>> ring.centres.round(decimals=2).abs()
+    tensor([[2., 0.],
+            [0., 2.],
+            [2., 0.],
+            [0., 2.]])
+    >>> ring.sample(100).shape
+    torch.Size([100, 2])
+    """
 
     n: int = 8
     radius: float = 2.0

@@ -42,6 +42,10 @@ def gaussian_frechet(mu1: Tensor, cov1: Tensor, mu2: Tensor, cov2: Tensor) -> fl
     (Dowson and Landau, 1982). The last trace is the sum of the singular values of `C1^1/2 C2^1/2`, with both roots from
     symmetric eigenvalues: in float64, without the complex numbers that the root of the unsymmetric `C1 C2` brings in,
     and exact to rounding for singular covariances too.
+
+    >>> zero, one = torch.zeros(2), torch.eye(2)
+    >>> round(gaussian_frechet(zero, one, zero + 3, one), 6), round(gaussian_frechet(zero, one, zero, 4 * one), 6)
+    (18.0, 2.0)
     """
     mu1, mu2 = as_rows(mu1[None])[0].cpu(), as_rows(mu2[None])[0].cpu()
     cov1, cov2 = (as_rows(cov.reshape(len(mu1), -1)).cpu() for cov in (cov1, cov2))

@@ -73,7 +73,11 @@ def nll(
 
 
 def log_mean_exp(log_w: Tensor, dim: int = 0) -> Tensor:
-    """`log(mean(exp(log_w)))` along `dim`, without overflow or underflow; the shape of `log_w` without that dimension."""
+    """`log(mean(exp(log_w)))` along `dim`, without overflow or underflow; the shape of `log_w` without that dimension.
+
+    >>> log_mean_exp(torch.tensor([-1000.0, -1000.0]))
+    tensor(-1000.)
+    """
     return torch.logsumexp(log_w, dim) - math.log(log_w.shape[dim])
 
 
@@ -81,5 +85,8 @@ def effective_sample_size(log_w: Tensor, dim: int = 0) -> Tensor:
     """How many equal weights would be as good: `(sum w)^2 / sum w^2`, between 1 and K (Kish, 1965).
 
     Of weights `log_w` `(K, ...)` along `dim`; the shape of `log_w` without that dimension.
+
+    >>> effective_sample_size(torch.zeros(8)).round(decimals=4)
+    tensor(8.)
     """
     return torch.exp(2 * torch.logsumexp(log_w, dim) - torch.logsumexp(2 * log_w, dim))

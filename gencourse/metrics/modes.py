@@ -53,6 +53,10 @@ def mode_report(samples: Tensor, centres: Tensor, sd: float, *, within: float = 
 
     Raises:
         ValueError: if there are no samples or centres, or the numbers are out of range.
+
+    >>> centres = torch.tensor([[0.0, 0.0], [5.0, 0.0]])
+    >>> print(mode_report(torch.tensor([[0.1, 0.0], [0.2, 0.1], [9.0, 9.0], [0.0, 0.0]]), centres, sd=0.1))
+    1 of 2 modes, 75.0% good samples, overlap 0.500
     """
     if samples.dim() != 2 or centres.dim() != 2 or samples.shape[1] != centres.shape[1] or not len(samples) or not len(centres):
         raise ValueError(

@@ -28,6 +28,9 @@ def nearest_neighbours(samples: Tensor, train: Tensor, k: int = 1) -> Neighbours
 
     Raises:
         ValueError: if the shapes differ, k is not in 1..M, or there are no samples.
+
+    >>> nearest_neighbours(torch.tensor([[0, 0]]), torch.tensor([[3, 4], [1, 0], [9, 9]]), k=2)
+    Neighbours(distances=tensor([[1., 5.]], dtype=torch.float64), indices=tensor([[1, 0]]))
     """
     number = integer(k)
     if number is None or not 1 <= number <= len(train):

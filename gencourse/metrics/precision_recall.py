@@ -33,6 +33,10 @@ def precision_recall(real: Tensor, fake: Tensor, *, k: int = 3) -> PrecisionReca
 
     Raises:
         ValueError: if the shapes do not fit or a set has no more than k members.
+
+    >>> real = torch.tensor([[0.0], [1.0], [2.0], [10.0], [11.0], [12.0]])
+    >>> precision_recall(real, real[:3], k=1)
+    PrecisionRecall(precision=1.0, recall=0.5)
     """
     if real.dim() != 2 or fake.dim() != 2 or real.shape[1] != fake.shape[1]:
         raise ValueError(f"precision_recall expects (N, F) and (M, F), not {tuple(real.shape)} and {tuple(fake.shape)}.")

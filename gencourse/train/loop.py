@@ -120,6 +120,13 @@ def fit(
         FileExistsError: if `out` already holds a run and `resume` is False, or another run is at work in it.
         OSError: if `out` cannot be made or written, before anything is trained; later, if a checkpoint cannot be written: the
             earlier one is untouched.
+
+    >>> from gencourse.autoregressive.fvbn import FVBN
+    >>> from gencourse.data import load
+    >>> bars = load("bars_and_stripes")
+    >>> history = fit(FVBN(bars.space), bars, steps=20, batch_size=7, lr=0.1, device="cpu", progress=False)
+    >>> history.steps, history.losses["nll"][-1] < history.losses["nll"][0]
+    (20, True)
     """
     asked = {name: value for name, value in locals().items() if name in Plan.__dataclass_fields__}
     asked["train"], asked["valid"] = parts(data, valid, conditional)
