@@ -11,7 +11,7 @@ import numpy as np
 
 from gencourse.grading import questions
 from gencourse.grading.inside import harness
-from gencourse.grading.questions import Check, Inputs, Measure, Mistake, Question
+from gencourse.grading.questions import Check, Inputs, Measure, Question
 
 
 @dataclass(frozen=True)
@@ -144,9 +144,9 @@ def _judge(
     if not explain:
         return CheckResult(check.name, "wrong", 0, check.points)
     says = _unusable(question, answer)
-    mistake = None if says else _known(question, check, inputs, answer)
-    says = says or (mistake.says if mistake else _unknown(question, check, truth, answer, answers["example"]))
-    return CheckResult(check.name, "wrong", 0, check.points, says, mistake.name if mistake else "")
+    mistake = "" if says else _known(question, check, inputs, answer)
+    says = says or (question.says[mistake] if mistake else _unknown(question, check, truth, answer, answers["example"]))
+    return CheckResult(check.name, "wrong", 0, check.points, says, mistake)
 
 
 def _alone(check: Check, part: CheckResult, right: set[str]) -> CheckResult:
@@ -178,16 +178,16 @@ def _measured(question: Question, check: Check, measure: Measure, inputs: Inputs
     return CheckResult(check.name, "wrong", 0, check.points, says)
 
 
-def _known(question: Question, check: Check, inputs: Inputs, answer: Mapping) -> Mistake | None:
-    """The mistake that gives the same wrong numbers on the same inputs."""
+def _known(question: Question, check: Check, inputs: Inputs, answer: Mapping) -> str:
+    """The name of the mistake that gives the same wrong numbers on the same inputs; none if there is none."""
     if np.isnan(answer["value"]).all():
-        return None  # there are many ways to get there
-    for mistake in question.mistakes:
-        wrong = harness.run(mistake.function, inputs, check.gradients, **question.calling(check) | {"twice": False})
+        return ""  # there are many ways to get there
+    for mistake, function in question.mistakes.items():
+        wrong = harness.run(function, inputs, check.gradients, **question.calling(check) | {"twice": False})
         # A cut gradient looks like that of a formula without the term, so the values must agree as well.
         if _close(check, answer.get("value"), wrong.get("value")) and _equal(check, answer, wrong):
             return mistake
-    return None
+    return ""
 
 
 def _unusable(question: Question, answer: Mapping) -> str:

@@ -104,8 +104,8 @@ def _rows(question: Question, seeds: int) -> Iterator[tuple[str, bool]]:
 
     full = question.points
     yield row(_by_hand("reference", question.reference), full, full)
-    for mistake in question.mistakes:
-        yield row(_by_hand(f"mistake: {mistake.name}", mistake.function), 0, full - 1)
+    for name, function in question.mistakes.items():
+        yield row(_by_hand(f"mistake: {name}", function), 0, full - 1)
     for name, function in trivial(question).items():
         yield row(_by_hand(f"trivial: {name}", function), 0, 0)
     for made in mutants.styles(question, draws):

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from gencourse.grading import check, questions
-from gencourse.grading.check import assess, collect
+from gencourse.grading.check import assess
 from gencourse.grading.inside import harness
 
 ROOT = Path(__file__).parents[2]
@@ -213,57 +213,6 @@ def test_inputs_differ_from_call_to_call_and_come_again_with_a_seed():
     first, second, third, fourth = (seen[i] for i in range(0, len(seen), len(seen) // 4))
     assert first != second != third
     assert third == fourth
-
-
-class Always:
-    """Equal to everything, as in an attack on graders that compare objects."""
-
-    def __eq__(self, other):
-        return True
-
-    def __array__(self, *_, **__):
-        return np.ones(5)
-
-
-class Float(float):
-    def __eq__(self, other):
-        return True
-
-
-TRIVIAL = {
-    "None": lambda *a: None,
-    "zero": lambda *a: 0.0,
-    "zeros (B,)": lambda *a: torch.zeros(len(a[0])),
-    "ones (B,)": lambda *a: torch.ones(len(a[0])),
-    "zeros like the second": lambda *a: 0 * a[1],
-    "NaN (B,)": lambda *a: torch.full((len(a[0]),), torch.nan),
-    "NaN": lambda *a: a[1] * torch.nan,
-    "infinite": lambda *a: -torch.full((len(a[0]),), torch.inf),
-    "random (B,)": lambda *a: torch.randn(len(a[0])),
-    "random": lambda *a: torch.randn(a[1].shape),
-    "first input": lambda *a: a[0],
-    "second input": lambda *a: a[1],
-    "last input": lambda *a: a[-1],
-    "sum of the first input": lambda *a: a[0].sum(-1),
-    "sum of the second input": lambda *a: a[1].sum(-1),
-    "all inputs": lambda *a: list(a),
-    "equal to everything": lambda *a: Always(),
-    "float equal to everything": lambda *a: Float(1.0),
-    "empty": lambda *a: torch.empty(0),
-    "empty list": lambda *a: [],
-    "text": lambda *a: "right",
-}
-
-
-@pytest.mark.parametrize(
-    "question", [q for number in questions.exercises() for q in questions.of_exercise(number)], ids=lambda q: q.id
-)
-def test_trivial_answers_score_zero(question):
-    for seed in range(5):
-        inputs, truths = question.draw(seed), {}
-        for name, function in TRIVIAL.items():
-            answers = collect(question, function, inputs)
-            assert assess(question, inputs, answers, explain=False, truths=truths).points == 0, name
 
 
 def test_the_harness_stands_alone_and_returns_plain_data():

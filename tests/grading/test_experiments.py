@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from gencourse.grading.check import assess, collect
-from gencourse.grading.questions import Check, Measure, Mistake, Question
+from gencourse.grading.questions import Check, Measure, Question
 from gencourse.grading.selftest import trivial
 
 K = 12
@@ -41,13 +41,14 @@ QUESTION = Question(
     function="fit",
     returns="(K,)",
     reference=_fit,
-    example={"x": np.array([0.0, 1.0]), "outcomes": np.arange(2.0)},
+    example={"x": [0.0, 1.0], "outcomes": [0.0, 1.0]},
     # Over 500 seeds the reference reaches 0.037 at worst, ten of the examples 0.068 at best, random numbers 0.2 at best.
     checks=(
         Check("better than nothing", 1, _draw, measure=measure(0.15)),
         Check("as good as counting", 2, _draw, measure=measure(0.05), of="better than nothing"),
     ),
-    mistakes=(Mistake("first ten", "use all of it.", lambda x, outcomes: _fit(x[:10], outcomes)),),
+    mistakes={"first ten": lambda x, outcomes: _fit(x[:10], outcomes)},
+    says={"first ten": "use all of it."},
     seconds=5.0,
     library="numpy",
 )
@@ -74,7 +75,7 @@ def test_the_better_the_more_points_and_the_sentence_has_the_numbers():
     assert {result(lambda x, outcomes: _fit(x, outcomes) + 1, seed).points for seed in range(5)} == {3}  # it is normalised
     points = [result(lambda x, outcomes: _fit(x[:60], outcomes), seed).points for seed in range(30)]
     assert set(points) >= {1, 3}
-    said = result(QUESTION.mistakes[0].function, 4).sentence
+    said = result(QUESTION.mistakes["first ten"], 4).sentence
     assert "the excess over the best code is" in said
     assert " or less is wanted; count, then smooth." in said
 

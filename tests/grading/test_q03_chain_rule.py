@@ -1,4 +1,4 @@
-"""Exercise 03: right answers by any route are right on every seed, and each mistake is called by its name."""
+"""Exercise 03: right answers by any route are right, a mistake costs what it should, and references are what they claim."""
 
 import itertools
 import math
@@ -7,21 +7,19 @@ import numpy as np
 import pytest
 import torch
 from experiment_tests import (
-    assert_hidden,
     assert_mistakes_are_told,
-    assert_no_thought_no_points,
     assert_told,
     assert_trained_to_full_points,
     result,
 )
-from question_tests import assert_float32, assert_full_points, assert_keeps, assert_mistakes_are_named, assert_well_written, ids
+from question_tests import assert_full_points, assert_keeps, ids
 from sklearn.linear_model import LogisticRegression
 from torch import distributions as D
 from torch.nn import functional as F
 
 from gencourse.autoregressive.nade import NADE as NadeModel
 from gencourse.grading.inside import harness
-from gencourse.grading.questions.q03_chain_rule import BITS, ENSEMBLE, EXPERIMENT, LOG_PROB, MADE, NADE, QUESTIONS
+from gencourse.grading.questions.q03_chain_rule import BITS, ENSEMBLE, EXPERIMENT, LOG_PROB, MADE, NADE
 from gencourse.space import Space
 
 # Right answers by other routes than the reference's.
@@ -113,23 +111,17 @@ def ensemble_numpy(x, logits):
 @pytest.mark.parametrize(
     ("question", "function", "seeds"),
     [
-        *[(question, question.reference, 200) for question in QUESTIONS[:-1]],
-        *[(LOG_PROB, function, 60) for function in (log_prob_library, log_prob_signed, log_prob_bce)],
+        *[(LOG_PROB, function, 20) for function in (log_prob_library, log_prob_signed, log_prob_bce)],
         (LOG_PROB, log_prob_loop, 10),
-        *[(NADE, function, 60) for function in (nade_loop, nade_from_scratch, nade_triangle)],
+        *[(NADE, function, 20) for function in (nade_loop, nade_from_scratch, nade_triangle)],
         *[(MADE, function, 10) for function in (made_loop, made_by_order)],
-        (BITS, bits_by_base, 60),
-        *[(ENSEMBLE, function, 30) for function in (ensemble_library, ensemble_by_hand, ensemble_numpy)],
+        (BITS, bits_by_base, 20),
+        *[(ENSEMBLE, function, 20) for function in (ensemble_library, ensemble_by_hand, ensemble_numpy)],
     ],
     **ids,
 )
-def test_right_answers_have_full_points_on_every_seed(question, function, seeds):
+def test_right_answers_by_other_routes_have_full_points(question, function, seeds):
     assert_full_points(question, function, seeds)
-
-
-@pytest.mark.parametrize("question", QUESTIONS[:-1], **ids)
-def test_each_mistake_loses_points_and_is_called_by_its_name(question, monkeypatch):
-    assert_mistakes_are_named(question, monkeypatch)
 
 
 @pytest.mark.parametrize(
@@ -146,11 +138,6 @@ def test_each_mistake_loses_points_and_is_called_by_its_name(question, monkeypat
 )
 def test_a_mistake_costs_only_the_parts_that_it_touches(question, name, points):
     assert_keeps(question, name, points)
-
-
-@pytest.mark.parametrize("question", QUESTIONS[:-1], **ids)
-def test_mistakes_are_many_and_sentences_are_short_and_distinct(question):
-    assert_well_written(question)
 
 
 def every_image(pixels):
@@ -170,10 +157,9 @@ def test_the_references_are_distributions(question, check):
     log_p = LOG_PROB.reference(x, question.reference(x, *parameters))
     assert log_p.exp().sum().item() == pytest.approx(1, abs=1e-12)
     leaks = {"running sum updated before use", "whole image", "all but itself", ">= at the output", "no masks"}
-    for mistake in question.mistakes:
-        if mistake.name in leaks:
-            total = LOG_PROB.reference(x, mistake.function(x, *parameters)).exp().sum().item()
-            assert abs(total - 1) > 1e-3, mistake.name
+    for name in leaks & question.mistakes.keys():
+        total = LOG_PROB.reference(x, question.mistakes[name](x, *parameters)).exp().sum().item()
+        assert abs(total - 1) > 1e-3, name
 
 
 def test_an_ensemble_of_distributions_is_one():
@@ -199,10 +185,6 @@ def test_bits_are_the_librarys_and_many_pixels_underflow_in_float64_too():
     for seed in range(20):
         value = harness.run(ENSEMBLE.reference, ENSEMBLE.draw(seed)["many pixels"], dtype="float64")["value"]
         assert (np.exp(value) == 0).all()
-
-
-def test_inputs_are_float32():
-    assert_float32(QUESTIONS)
 
 
 # 3.6: a convex loss, so all ways that go on long enough end in the same place.
@@ -233,12 +215,6 @@ def belief_net_library(x):
 @pytest.mark.parametrize("fit", [EXPERIMENT.reference, belief_net_by_hand, belief_net_library], **ids)
 def test_an_experiment_by_any_route_has_full_points(fit):
     assert_trained_to_full_points(EXPERIMENT, fit, range(5))
-
-
-def test_an_experiment_that_went_wrong_loses_points():
-    assert_no_thought_no_points(EXPERIMENT)
-    assert_well_written(EXPERIMENT)
-    assert_hidden(EXPERIMENT)
 
 
 def last(net):

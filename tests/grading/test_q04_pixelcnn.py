@@ -1,4 +1,4 @@
-"""Exercise 04: right answers by any route are right on every seed, and each mistake is called by its name."""
+"""Exercise 04: right answers by any route are right, a mistake costs what it should, and references are what they claim."""
 
 import itertools
 
@@ -6,18 +6,13 @@ import numpy as np
 import pytest
 import torch
 from experiment_tests import (
-    assert_hidden,
     assert_mistakes_are_told,
-    assert_no_thought_no_points,
     assert_told,
     assert_trained_to_full_points,
 )
 from question_tests import (
-    assert_float32,
     assert_full_points,
     assert_keeps,
-    assert_mistakes_are_named,
-    assert_well_written,
     ids,
     result,
 )
@@ -26,7 +21,7 @@ from torch import distributions as D
 from torch.nn import functional as F
 
 from gencourse.autoregressive.layers import MaskedConv2d
-from gencourse.grading.questions.q04_pixelcnn import EXPERIMENT, FIELD, LEVELS, LOOP, MASK, QUESTIONS
+from gencourse.grading.questions.q04_pixelcnn import EXPERIMENT, FIELD, LEVELS, LOOP, MASK
 
 # Right answers by other routes than the reference's.
 
@@ -130,23 +125,17 @@ def field_by_sets(first, others, pixel):
 @pytest.mark.parametrize(
     ("question", "function", "seeds"),
     [
-        *[(question, question.reference, 200) for question in QUESTIONS[:-1]],
-        *[(MASK, function, 40) for function in (mask_by_slices, mask_flat)],
+        *[(MASK, function, 20) for function in (mask_by_slices, mask_flat)],
         (MASK, mask_by_loops, 2),
-        *[(LEVELS, function, 60) for function in (levels_library, levels_cross_entropy, levels_one_hot, levels_numpy)],
-        *[(LOOP, function, 40) for function in (sample_columns, sample_whole_passes)],
+        *[(LEVELS, function, 20) for function in (levels_library, levels_cross_entropy, levels_one_hot, levels_numpy)],
+        *[(LOOP, function, 20) for function in (sample_columns, sample_whole_passes)],
         (LOOP, sample_image_by_image, 3),
         *[(FIELD, function, 20) for function in (field_by_gradient, field_by_sets)],
     ],
     **ids,
 )
-def test_right_answers_have_full_points_on_every_seed(question, function, seeds):
+def test_right_answers_by_other_routes_have_full_points(question, function, seeds):
     assert_full_points(question, function, seeds)
-
-
-@pytest.mark.parametrize("question", QUESTIONS[:-1], **ids)
-def test_each_mistake_loses_points_and_is_called_by_its_name(question, monkeypatch):
-    assert_mistakes_are_named(question, monkeypatch)
 
 
 @pytest.mark.parametrize(
@@ -161,11 +150,6 @@ def test_each_mistake_loses_points_and_is_called_by_its_name(question, monkeypat
 )
 def test_a_mistake_costs_only_the_parts_that_it_touches(question, name, points):
     assert_keeps(question, name, points)
-
-
-@pytest.mark.parametrize("question", QUESTIONS[:-1], **ids)
-def test_mistakes_are_many_and_sentences_are_short_and_distinct(question):
-    assert_well_written(question)
 
 
 @pytest.mark.parametrize(("own", "mask"), [(0.0, "A"), (1.0, "B")])
@@ -233,8 +217,7 @@ def test_each_pixel_needs_a_maximum_of_its_own(axes):
 def test_the_receptive_field_depends_on_the_masks():
     """A closed form, the usual masks, the first mask first, and a canvas larger than the image once had full points."""
     for name in ("masks ignored", "first layer first", "others in the wrong order", "out of the image and back"):
-        (mistake,) = (mistake for mistake in FIELD.mistakes if mistake.name == name)
-        assert all(result(FIELD, mistake.function, seed).points < 4 for seed in range(20)), name
+        assert all(result(FIELD, FIELD.mistakes[name], seed).points < 4 for seed in range(20)), name
     draws = [FIELD.draw(seed)["3 x 3 kernels"] for seed in range(20)]
     assert len({inputs["pixel"].tobytes() + inputs["others"].tobytes() for inputs in draws}) == 20
 
@@ -248,10 +231,6 @@ def test_a_mask_that_hides_the_earlier_colours_is_called_so():
     said = result(MASK, masked, 0)
     assert said.points == 3
     assert "earlier colours are hidden at the centre" in said.sentence
-
-
-def test_inputs_are_float32():
-    assert_float32(QUESTIONS)
 
 
 # 4.5: a convex loss, so all ways that go on long enough end in the same place.
@@ -285,12 +264,6 @@ def texture_library(x):
 @pytest.mark.parametrize("fit", [EXPERIMENT.reference, texture_adam, texture_library], **ids)
 def test_an_experiment_by_any_route_has_full_points(fit):
     assert_trained_to_full_points(EXPERIMENT, fit, range(5))
-
-
-def test_an_experiment_that_went_wrong_loses_points():
-    assert_no_thought_no_points(EXPERIMENT)
-    assert_well_written(EXPERIMENT)
-    assert_hidden(EXPERIMENT)
 
 
 def test_a_mistake_of_training_is_named_where_its_numbers_show_it():

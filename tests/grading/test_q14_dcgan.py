@@ -1,29 +1,24 @@
-"""Exercise 14: right answers by any route are right on every seed, and each mistake is called by its name."""
+"""Exercise 14: right answers by any route are right, a mistake costs what it should, and references are what they claim."""
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from experiment_tests import (
-    assert_hidden,
     assert_mistakes_are_told,
-    assert_no_thought_no_points,
     assert_told,
     assert_trained_to_full_points,
 )
 from question_tests import (
-    assert_float32,
     assert_full_points,
     assert_keeps,
-    assert_mistakes_are_named,
-    assert_well_written,
     ids,
     result,
 )
 from torch import nn
 
 from gencourse.adversarial import latent
-from gencourse.grading.questions.q14_dcgan import ANALOGY, EXPERIMENT, QUESTIONS, SIZES, SLERP, TRANSPOSED
+from gencourse.grading.questions.q14_dcgan import ANALOGY, EXPERIMENT, SIZES, SLERP, TRANSPOSED
 
 # Right answers by other routes than the reference's.
 
@@ -118,23 +113,17 @@ def analogy_loop(z, group):
 @pytest.mark.parametrize(
     ("question", "function", "seeds"),
     [
-        *[(question, question.reference, 200) for question in QUESTIONS[:-1]],
         (SIZES, sizes_by_building, 3),
         (SIZES, sizes_by_counting, 20),
-        *[(TRANSPOSED, function, 40) for function in (transposed_by_stamps, transposed_by_zeros, transposed_by_autograd)],
-        *[(SLERP, function, 200) for function in (slerp_by_arccos, slerp_library)],
-        (SLERP, slerp_by_turning, 40),
-        *[(ANALOGY, function, 100) for function in (analogy_by_matrix, analogy_library, analogy_loop)],
+        *[(TRANSPOSED, function, 20) for function in (transposed_by_stamps, transposed_by_zeros, transposed_by_autograd)],
+        *[(SLERP, function, 20) for function in (slerp_by_arccos, slerp_library)],
+        (SLERP, slerp_by_turning, 20),
+        *[(ANALOGY, function, 20) for function in (analogy_by_matrix, analogy_library, analogy_loop)],
     ],
     **ids,
 )
-def test_right_answers_have_full_points_on_every_seed(question, function, seeds):
+def test_right_answers_by_other_routes_have_full_points(question, function, seeds):
     assert_full_points(question, function, seeds)
-
-
-@pytest.mark.parametrize("question", QUESTIONS[:-1], **ids)
-def test_each_mistake_loses_points_and_is_called_by_its_name(question, monkeypatch):
-    assert_mistakes_are_named(question, monkeypatch)
 
 
 @pytest.mark.parametrize(
@@ -159,11 +148,6 @@ def test_values_without_a_gradient_keep_their_points():
 
     assert result(ANALOGY, with_numpy, 0).points == 2
     assert "no gradient arrives" in result(ANALOGY, with_numpy, 0).sentence
-
-
-@pytest.mark.parametrize("question", QUESTIONS[:-1], **ids)
-def test_mistakes_are_many_and_sentences_are_short_and_distinct(question):
-    assert_well_written(question)
 
 
 def test_the_transposed_convolution_is_the_transpose():
@@ -207,10 +191,6 @@ def test_one_equal_pair_is_no_excuse_for_the_others():
     assert all(result(SLERP, without_guard, seed).points == 3 for seed in range(40)), "0 / 0 on every draw, or on none"
 
 
-def test_inputs_are_float32():
-    assert_float32(QUESTIONS)
-
-
 # 14.5: a convex loss, so all ways that go on long enough end in the same place.
 
 
@@ -249,12 +229,6 @@ upsampler_sgd = upsampler_by(steps=400, lr=0.3, optimizer=torch.optim.SGD)
 @pytest.mark.parametrize("fit", [EXPERIMENT.reference, upsampler_least_squares, upsampler_sgd], **ids)
 def test_an_experiment_by_any_route_has_full_points(fit):
     assert_trained_to_full_points(EXPERIMENT, fit, range(5))
-
-
-def test_an_experiment_that_went_wrong_loses_points():
-    assert_no_thought_no_points(EXPERIMENT)
-    assert_well_written(EXPERIMENT)
-    assert_hidden(EXPERIMENT)
 
 
 def test_a_mistake_of_training_is_named_where_its_numbers_show_it():

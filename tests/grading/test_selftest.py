@@ -9,7 +9,7 @@ import toy_exercise
 from torch.nn.functional import softplus
 
 from gencourse.grading import questions
-from gencourse.grading.questions import Check, Mistake, Question
+from gencourse.grading.questions import Check, Question
 from gencourse.grading.selftest import _rows, selftest, trivial
 
 
@@ -30,7 +30,13 @@ def test_an_exercise_that_is_as_it_should_be():
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"mistakes": (*toy_exercise.KL.mistakes, Mistake("none", "it is right.", toy_exercise._kl))}, "mistake: none"),
+        (
+            {
+                "mistakes": {**toy_exercise.KL.mistakes, "none": toy_exercise._kl},
+                "says": {**toy_exercise.KL.says, "none": "it is right."},
+            },
+            "mistake: none",
+        ),
         ({"reference": lambda p, q: p.sum(1) * 0.0}, "trivial: zeros"),
         ({"checks": tuple(replace(c, needs="") for c in toy_exercise.KL.checks)}, "trivial: zeros"),
         ({"checks": (replace(toy_exercise.KL.checks[0], rtol=10.0, atol=10.0),)}, "trivial: ones"),
@@ -82,9 +88,10 @@ def the_question(change=lambda inputs: inputs, reference=None, **other):
         function="log_prob",
         returns="(B,)",
         reference=reference or right,
-        example={"x": np.array([[1.0, 0.0]]), "logits": np.array([[0.5, -1.0]])},
+        example={"x": [[1.0, 0.0]], "logits": [[0.5, -1.0]]},
         checks=(Check("values", 2, draw, rtol=1e-5, atol=1e-5),),
-        mistakes=tuple(Mistake(f"{k} times", "it is so.", lambda x, logits, k=k: k * right(x, logits)) for k in range(2, 10)),
+        mistakes={f"{k} times": lambda x, logits, k=k: k * right(x, logits) for k in range(2, 10)},
+        says={f"{k} times": "it is so." for k in range(2, 10)},
         **other,
     )
 

@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 
-from gencourse.grading.questions import Check, Mistake, Question
+from gencourse.grading.questions import Check, Question
 
 
 def _kl(p, q):
@@ -27,16 +27,21 @@ KL = Question(
     function="kl",
     returns="(B,)",
     reference=_kl,
-    example={"p": np.array([[0.5, 0.5]]), "q": np.array([[0.25, 0.75]])},
+    example={"p": [[0.5, 0.5]], "q": [[0.25, 0.75]]},
     checks=(
         Check("values", 2, lambda rng: _pair(rng, 5, 4), rtol=1e-6, atol=1e-9),
         Check("zero at p = q", 1, _same, rtol=1e-6, atol=1e-9, needs="values"),
     ),
-    mistakes=(
-        Mistake("swapped", "p and q have changed places.", lambda p, q: _kl(q, p)),
-        Mistake("mean", "you average over the outcomes; the expectation is a sum.", lambda p, q: _kl(p, q) / p.shape[1]),
-        Mistake("bits", "your answer is in bits; use the natural logarithm.", lambda p, q: _kl(p, q) / np.log(2)),
-    ),
+    mistakes={
+        "swapped": lambda p, q: _kl(q, p),
+        "mean": lambda p, q: _kl(p, q) / p.shape[1],
+        "bits": lambda p, q: _kl(p, q) / np.log(2),
+    },
+    says={
+        "swapped": "p and q have changed places.",
+        "mean": "you average over the outcomes; the expectation is a sum.",
+        "bits": "your answer is in bits; use the natural logarithm.",
+    },
     library="numpy",
 )
 
@@ -46,9 +51,10 @@ SCALED = Question(
     function="scaled",
     returns="()",
     reference=lambda x, a: a * (x**2).mean(),
-    example={"x": np.array([1.0, 3.0]), "a": np.array(2.0)},
+    example={"x": [1.0, 3.0], "a": 2.0},
     checks=(Check("values", 2, lambda rng: {"x": rng.standard_normal(6), "a": rng.uniform(1, 2)}, rtol=1e-6, atol=1e-9),),
-    mistakes=(Mistake("sum", "you add up the squares; their mean is wanted.", lambda x, a: a * (x**2).sum()),),
+    mistakes={"sum": lambda x, a: a * (x**2).sum()},
+    says={"sum": "you add up the squares; their mean is wanted."},
     library="numpy",
 )
 

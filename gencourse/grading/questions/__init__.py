@@ -2,7 +2,8 @@
 
 A file `qNN_name.py` has a tuple `QUESTIONS`. A question says how its inputs are drawn, what the right answer is, how
 close is close enough, and which mistakes it can name. A mistake is recognised by its numbers: the wrong function is
-evaluated on the same inputs, so that all that is needed from a student is data.
+evaluated on the same inputs, so that all that is needed from a student is data. What is said of each mistake stands in
+`qNN_name.toml` beside it, under the question's id and the mistake's name.
 """
 
 from __future__ import annotations
@@ -11,17 +12,24 @@ import difflib
 import importlib
 import pkgutil
 import re
+import tomllib
 import zlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from gencourse.grading.inside import harness
 
 Inputs = Mapping[str, np.ndarray]
 """Argument names, in order, and their values."""
+
+Drawn = Mapping[str, ArrayLike]
+"""The same as a question's author writes it: numbers and lists will do."""
 
 
 @dataclass(frozen=True)
@@ -93,10 +101,10 @@ class Check:
 
     name: str
     points: int
-    draw: Callable[[np.random.Generator], Inputs]
+    draw: Callable[[np.random.Generator], Drawn]
     gradients: tuple[str, ...] = ()
-    rtol: float = 1e-4
-    atol: float = 1e-4
+    rtol: float = 3e-5
+    atol: float = 3e-5
     needs: str = ""
     measure: Measure | None = None
     of: str = ""
@@ -111,25 +119,22 @@ class Check:
         return tuple(f"gradient of {name}" for name in self.gradients) or ("value",)
 
 
-@dataclass(frozen=True)
-class Mistake:
-    """A wrong function that students write, and the sentence that helps: what is wrong, and where to look."""
-
-    name: str
-    says: str
-    function: Callable
-
-
 def told(
-    mistakes: Iterable[Mistake],
+    id: str,
     name: str,
     *,
     mended: Callable[[np.ndarray], np.ndarray] | None = None,
     when: Callable[[Inputs, np.ndarray], Any] | None = None,
 ) -> Hint:
-    """The hint that says the sentence of the mistake of this name, which thus is written once."""
-    (says,) = (mistake.says for mistake in mistakes if mistake.name == name)
-    return Hint(says, mended, when)
+    """The hint that says what is said of the mistake `name` of question `id`, which thus is written once.
+
+    Raises:
+        ValueError: if nothing is said of a mistake of this name.
+    """
+    says = sentences(id)
+    if name not in says:
+        raise ValueError(f"{id}: a hint names the mistake {name!r}, of which nothing is said; there are: {', '.join(says)}.")
+    return Hint(says[name], mended, when)
 
 
 def alike(
@@ -175,12 +180,16 @@ class Question:
         function: the name that the student's function has.
         returns: the shape of its answer in letters, `"(B,)"`.
         reference: the right function; it is evaluated in float64.
-        example: fixed inputs, small enough for one sentence.
+        example: fixed inputs, small enough for one sentence; whatever numbers they are given as, they are arrays.
         checks: in the order in which a student wants to know.
-        mistakes: the wrong functions it can name.
+        mistakes: the wrong functions that students write, by name.
+        says: the sentence that helps with each mistake: what is wrong, and where to look. By default `sentences(id)`.
         seconds: for one call; None for the grader's own limit. An experiment trains something and says how long.
         library: what the inputs are, "torch" tensors or "numpy" arrays.
         harmless: names of mutants made by machine that do no harm, and why: `{"x from another draw": "its shape counts alone"}`.
+
+    Raises:
+        ValueError: if a mistake has no sentence, or a sentence no mistake.
     """
 
     id: str
@@ -188,12 +197,21 @@ class Question:
     function: str
     returns: str
     reference: Callable
-    example: Inputs
+    example: Mapping[str, Any]
     checks: tuple[Check, ...]
-    mistakes: tuple[Mistake, ...]
+    mistakes: Mapping[str, Callable]
+    says: Mapping[str, str] = field(default_factory=dict)
     seconds: float | None = None
     library: str = "torch"
     harmless: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        says = self.says or sentences(self.id)
+        if unlike := self.mistakes.keys() ^ says.keys():
+            names = ", ".join(f"{name!r} has no {'sentence' if name in self.mistakes else 'function'}" for name in sorted(unlike))
+            raise ValueError(f"{self.id}: each mistake has a function and, in the exercise's .toml, a sentence; {names}.")
+        object.__setattr__(self, "says", says)
+        object.__setattr__(self, "example", {name: np.array(value, dtype=float) for name, value in self.example.items()})
 
     @property
     def points(self) -> int:
@@ -213,7 +231,9 @@ class Question:
     def draw(self, seed: int) -> dict[str, Inputs]:
         """The inputs of every check, by its name: a function of `seed` (0 or more, of any size), the question and the check."""
         own = (check for check in self.checks if not check.of)
-        return {c.name: c.draw(np.random.default_rng([seed, zlib.crc32(f"{self.id} {c.name}".encode())])) for c in own}
+        drawn = {c.name: c.draw(np.random.default_rng([seed, zlib.crc32(f"{self.id} {c.name}".encode())])) for c in own}
+        # Numbers that float32 holds exactly: the reference, in float64, sees the same inputs as the student.
+        return {c: {name: np.asarray(array, dtype=np.float32) for name, array in inputs.items()} for c, inputs in drawn.items()}
 
 
 def exercises() -> list[str]:
@@ -245,6 +265,18 @@ def get(id: str) -> Question:
     near = difflib.get_close_matches(str(id), every, n=1, cutoff=0.3)
     hint = f'; did you mean "{near[0]}"?' if near else f"; there are: {', '.join(every)}."
     raise ValueError(f"there is no question {id!r}{hint}")
+
+
+def sentences(id: str) -> Mapping[str, str]:
+    """What is said of each mistake of the question `"9.1"`, by name; nothing if it has no sentences."""
+    return _of_file(id.split(".")[0].zfill(2)).get(id, {})
+
+
+@cache
+def _of_file(number: str) -> Mapping[str, Mapping[str, str]]:
+    """By question, then by mistake."""
+    path = Path(__file__).with_name(f"{_modules().get(number)}.toml")
+    return tomllib.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
 
 
 def _modules() -> dict[str, str]:

@@ -16,13 +16,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy, log_softmax, pad, softplus
 
-from gencourse.grading.questions import Check, Inputs, Measure, Mistake, Question, alike, is_one_step, told
+from gencourse.grading.questions import Check, Inputs, Measure, Question, alike, is_one_step, told
 from gencourse.grading.questions.training import lowest, trained
-
-
-def _float32(draw):
-    """Numbers that float32 holds exactly: student and reference then see the same inputs."""
-    return lambda rng: {name: np.asarray(array, dtype=np.float32) for name, array in draw(rng).items()}
 
 
 def _binary(rng: np.random.Generator, B: int, D: int) -> np.ndarray:
@@ -64,120 +59,38 @@ def _confident(rng: np.random.Generator) -> Inputs:
     return {"x": x, "logits": logits}
 
 
-_CONFIDENT = (
-    "for confident pixels the sigmoid rounds to exactly 0 or 1 and its logarithm is lost; compute the log-probability "
-    "from the logits, without a sigmoid in between"
-)
-
 LOG_PROB = Question(
     id="3.1",
     title="The log-probability of a binary image",
     function="log_prob",
     returns="(B,)",
     reference=_image,
-    example={"x": np.array([[1.0, 0.0]]), "logits": np.array([[0.0, 2.0]])},
+    example={"x": [[1.0, 0.0]], "logits": [[0.0, 2.0]]},
     checks=(
-        Check(
-            "values",
-            1,
-            _float32(lambda rng: {"x": _binary(rng, 5, 7), "logits": 1.5 * rng.standard_normal((5, 7))}),
-            rtol=3e-5,
-            atol=3e-5,
-        ),
-        Check(
-            "gradients",
-            1,
-            _float32(lambda rng: {"x": _binary(rng, 6, 8), "logits": 1.5 * rng.standard_normal((6, 8))}),
-            ("logits",),
-            rtol=3e-5,
-            atol=3e-5,
-        ),
-        Check("confident pixels", 1, _float32(_confident), rtol=3e-5, atol=3e-5),
+        Check("values", 1, lambda rng: {"x": _binary(rng, 5, 7), "logits": 1.5 * rng.standard_normal((5, 7))}),
+        Check("gradients", 1, lambda rng: {"x": _binary(rng, 6, 8), "logits": 1.5 * rng.standard_normal((6, 8))}, ("logits",)),
+        Check("confident pixels", 1, _confident),
     ),
-    mistakes=(
-        Mistake(
-            "sign",
-            "that is minus the log-probability, the loss; the logarithm of a probability is never positive.",
-            lambda x, logits: -_image(x, logits),
-        ),
-        Mistake(
-            "not summed",
-            "you return one number for each pixel; by the chain rule their logarithms add up to one number for each image.",
-            _pixels,
-        ),
-        Mistake(
-            "pixels averaged",
-            "you average over the pixels; by the chain rule the logarithms of the conditionals add up.",
-            lambda x, logits: _pixels(x, logits).mean(-1),
-        ),
-        Mistake(
-            "sum over the wrong axis",
-            "you add up over the images (axis 0); the sum goes over the pixels.",
-            lambda x, logits: _pixels(x, logits).sum(0),
-        ),
-        Mistake(
-            "sum over the batch",
-            "you add up over the batch too; return one number for each image.",
-            lambda x, logits: _pixels(x, logits).sum(),
-        ),
-        Mistake(
-            "mean over the batch",
-            "you average over the batch; return one number for each image, and let the training loop average.",
-            lambda x, logits: _image(x, logits).mean(),
-        ),
-        Mistake(
-            "mean over everything",
-            "that is one average over all pixels of the batch; a cross-entropy averages unless it is told otherwise.",
-            lambda x, logits: _pixels(x, logits).mean(),
-        ),
-        Mistake(
-            "sigmoid twice",
-            "the sigmoid is applied twice; a function that expects logits is given probabilities.",
-            lambda x, logits: _image(x, logits.sigmoid()),
-        ),
-        Mistake(
-            "only pixels that are 1",
-            "only the pixels that are 1 count; a pixel that is 0 has a probability too.",
-            lambda x, logits: (x * _pixels(x, logits)).sum(-1),
-        ),
-        Mistake(
-            "pixels turned round",
-            "zeros and ones are exchanged; the logits are those of a pixel that is 1.",
-            lambda x, logits: _image(1 - x, logits),
-        ),
-        Mistake(
-            "softmax over the pixels",
-            "a softmax over the pixels makes them compete for one unit of probability; each pixel has its own Bernoulli.",
-            lambda x, logits: (x * log_softmax(logits, -1)).sum(-1),
-        ),
-        Mistake(
-            "squared error",
-            "that is a squared error, which belongs to a Gaussian; these pixels are Bernoulli.",
-            lambda x, logits: -((x - logits.sigmoid()) ** 2).sum(-1),
-        ),
-        Mistake(
-            "no logarithm",
-            "that is the probability itself; return its logarithm, because with many pixels the probability becomes 0.",
-            lambda x, logits: _image(x, logits).exp(),
-        ),
-        Mistake(
-            "bits",
-            "your answer is in bits; use the natural logarithm, which gives nats.",
-            lambda x, logits: _image(x, logits) / math.log(2),
-        ),
-        Mistake(
-            "no gradient",
-            "no gradient arrives at the logits; stay with tensors, without detach, .item(), NumPy or torch.no_grad.",
-            lambda x, logits: _image(x, logits).detach(),
-        ),
-        Mistake("logarithm of the sigmoid", f"{_CONFIDENT}.", _by_logarithms),
-        Mistake("small number added", f"{_CONFIDENT}; adding 1e-8 only hides it.", _by_padded_logarithms),
-        Mistake(
-            "logarithm cut off",
-            f"{_CONFIDENT}; binary_cross_entropy cuts it off at -100.",
-            lambda x, logits: -binary_cross_entropy(logits.sigmoid(), x, reduction="none").sum(-1),
-        ),
-    ),
+    mistakes={
+        "sign": lambda x, logits: -_image(x, logits),
+        "not summed": _pixels,
+        "pixels averaged": lambda x, logits: _pixels(x, logits).mean(-1),
+        "sum over the wrong axis": lambda x, logits: _pixels(x, logits).sum(0),
+        "sum over the batch": lambda x, logits: _pixels(x, logits).sum(),
+        "mean over the batch": lambda x, logits: _image(x, logits).mean(),
+        "mean over everything": lambda x, logits: _pixels(x, logits).mean(),
+        "sigmoid twice": lambda x, logits: _image(x, logits.sigmoid()),
+        "only pixels that are 1": lambda x, logits: (x * _pixels(x, logits)).sum(-1),
+        "pixels turned round": lambda x, logits: _image(1 - x, logits),
+        "softmax over the pixels": lambda x, logits: (x * log_softmax(logits, -1)).sum(-1),
+        "squared error": lambda x, logits: -((x - logits.sigmoid()) ** 2).sum(-1),
+        "no logarithm": lambda x, logits: _image(x, logits).exp(),
+        "bits": lambda x, logits: _image(x, logits) / math.log(2),
+        "no gradient": lambda x, logits: _image(x, logits).detach(),
+        "logarithm of the sigmoid": _by_logarithms,
+        "small number added": _by_padded_logarithms,
+        "logarithm cut off": lambda x, logits: -binary_cross_entropy(logits.sigmoid(), x, reduction="none").sum(-1),
+    },
 )
 
 # --- 3.2 NADE ---------------------------------------------------------------------------------------------------------
@@ -238,103 +151,39 @@ NADE = Question(
     returns="(B, D)",
     reference=_nade,
     example={
-        "x": np.array([[1.0, 1.0]]),
-        "W": np.array([[2.0, 1.0]]),
-        "c": np.array([0.0]),
-        "V": np.array([[1.0], [2.0]]),
-        "b": np.array([0.0, -1.0]),
+        "x": [[1.0, 1.0]],
+        "W": [[2.0, 1.0]],
+        "c": [0.0],
+        "V": [[1.0], [2.0]],
+        "b": [0.0, -1.0],
     },
     checks=(
-        Check("values", 3, _float32(lambda rng: _nade_inputs(rng, B=5, D=7, H=4)), rtol=3e-5, atol=3e-5),
-        Check("gradients", 1, _float32(lambda rng: _nade_inputs(rng, B=6, D=5, H=3)), ("W", "c", "V", "b"), rtol=3e-5, atol=3e-5),
+        Check("values", 3, lambda rng: _nade_inputs(rng, B=5, D=7, H=4)),
+        Check("gradients", 1, lambda rng: _nade_inputs(rng, B=6, D=5, H=3), ("W", "c", "V", "b")),
     ),
-    mistakes=(
-        Mistake(
-            "running sum updated before use",
-            "pixel i sees itself; use the running sum for pixel i first, and add the term of pixel i afterwards.",
-            _nade_of(lambda x, W: _terms(x, W).cumsum(-1)),
-        ),
-        Mistake(
-            "one pixel late",
-            "pixel i does not see pixel i - 1; the running sum is one step behind.",
-            _nade_of(lambda x, W: pad(_terms(x, W).cumsum(-1)[..., :-2], (2, 0))),
-        ),
-        Mistake(
-            "only the previous pixel",
-            "pixel i sees pixel i - 1 only; the sum has to run, so add to it and do not start again from c.",
-            _nade_of(lambda x, W: pad(_terms(x, W)[..., :-1], (1, 0))),
-        ),
-        Mistake(
-            "whole image",
-            "every pixel sees the whole image, itself included; only the pixels before it may enter.",
-            _nade_of(lambda x, W: _terms(x, W).sum(-1, keepdim=True)),
-        ),
-        Mistake(
-            "all but itself",
-            "pixel i sees all other pixels; by the chain rule only those before it may enter.",
-            _nade_of(lambda x, W: _terms(x, W).sum(-1, keepdim=True) - _terms(x, W)),
-        ),
-        Mistake(
-            "later pixels",
-            "pixel i sees the pixels after it; the sum has to start at the first pixel.",
-            _nade_of(lambda x, W: _terms(x, W).sum(-1, keepdim=True) - _terms(x, W).cumsum(-1)),
-        ),
-        Mistake(
-            "never updated",
-            "the pixels have no effect; the running sum stays at c.",
-            _nade_of(lambda x, W: 0 * _terms(x, W)),
-        ),
-        Mistake(
-            "weights without pixels",
-            "the columns of W are added whatever the pixels are; a pixel that is 0 adds nothing.",
-            _nade_of(lambda x, W: _earlier(_terms(torch.ones_like(x), W))),
-        ),
-        Mistake(
-            "pixels as -1 and 1",
-            "the pixels enter as -1 and 1; here they enter as they are, 0 and 1.",
-            _nade_of(lambda x, W: _earlier(_terms(2 * x - 1, W))),
-        ),
-        Mistake(
-            "hidden layer carried on",
-            "the hidden layer is carried to the next pixel, as in a recurrent network; carry the sum from before the sigmoid.",
-            _nade_recurrent,
-        ),
-        Mistake(
-            "c added again",
-            "c is added once more at every pixel; the running sum starts with it, and that is enough.",
-            _nade_with_c_again,
-        ),
-        Mistake("c missing", "the hidden bias c has no effect.", lambda x, W, c, V, b: _nade(x, W, 0 * c, V, b)),
-        Mistake("b missing", "the output's bias b has no effect.", lambda x, W, c, V, b: _nade(x, W, c, V, 0 * b)),
-        Mistake("no sigmoid", "the hidden layer lacks its sigmoid, so the model is linear.", _nade_of(hidden=lambda a: a)),
-        Mistake("tanh", "the hidden layer has a tanh where the sigmoid belongs.", _nade_of(hidden=torch.tanh)),
-        Mistake("relu", "the hidden layer has a ReLU where the sigmoid belongs.", _nade_of(hidden=torch.relu)),
-        Mistake(
-            "one row of V for all",
-            "every pixel uses the first row of V; the hidden weights W are shared, the output weights are not.",
-            lambda x, W, c, V, b: _nade(x, W, c, V[:1].expand_as(V), b),
-        ),
-        Mistake(
-            "probabilities for logits",
-            "these are probabilities; return the logits, without a sigmoid at the end.",
-            lambda *inputs: _nade(*inputs).sigmoid(),
-        ),
-        Mistake(
-            "log-probabilities for logits",
-            "these are the log-probabilities of x; return the logits.",
-            lambda x, *weights: _pixels(x, _nade(x, *weights)),
-        ),
-        Mistake(
-            "gradient cut at the running sum",
-            "no gradient arrives at W; the running sum is cut off, for example by detach or .data.",
-            _nade_of(lambda x, W: _earlier(_terms(x, W)).detach()),
-        ),
-        Mistake(
-            "no gradient",
-            "no gradient arrives anywhere; stay with tensors, and make none anew from the numbers of others.",
-            lambda *inputs: _nade(*inputs).detach(),
-        ),
-    ),
+    mistakes={
+        "running sum updated before use": _nade_of(lambda x, W: _terms(x, W).cumsum(-1)),
+        "one pixel late": _nade_of(lambda x, W: pad(_terms(x, W).cumsum(-1)[..., :-2], (2, 0))),
+        "only the previous pixel": _nade_of(lambda x, W: pad(_terms(x, W)[..., :-1], (1, 0))),
+        "whole image": _nade_of(lambda x, W: _terms(x, W).sum(-1, keepdim=True)),
+        "all but itself": _nade_of(lambda x, W: _terms(x, W).sum(-1, keepdim=True) - _terms(x, W)),
+        "later pixels": _nade_of(lambda x, W: _terms(x, W).sum(-1, keepdim=True) - _terms(x, W).cumsum(-1)),
+        "never updated": _nade_of(lambda x, W: 0 * _terms(x, W)),
+        "weights without pixels": _nade_of(lambda x, W: _earlier(_terms(torch.ones_like(x), W))),
+        "pixels as -1 and 1": _nade_of(lambda x, W: _earlier(_terms(2 * x - 1, W))),
+        "hidden layer carried on": _nade_recurrent,
+        "c added again": _nade_with_c_again,
+        "c missing": lambda x, W, c, V, b: _nade(x, W, 0 * c, V, b),
+        "b missing": lambda x, W, c, V, b: _nade(x, W, c, V, 0 * b),
+        "no sigmoid": _nade_of(hidden=lambda a: a),
+        "tanh": _nade_of(hidden=torch.tanh),
+        "relu": _nade_of(hidden=torch.relu),
+        "one row of V for all": lambda x, W, c, V, b: _nade(x, W, c, V[:1].expand_as(V), b),
+        "probabilities for logits": lambda *inputs: _nade(*inputs).sigmoid(),
+        "log-probabilities for logits": lambda x, *weights: _pixels(x, _nade(x, *weights)),
+        "gradient cut at the running sum": _nade_of(lambda x, W: _earlier(_terms(x, W)).detach()),
+        "no gradient": lambda *inputs: _nade(*inputs).detach(),
+    },
 )
 
 # --- 3.3 MADE ---------------------------------------------------------------------------------------------------------
@@ -381,105 +230,41 @@ MADE = Question(
     returns="(B, D)",
     reference=_made,
     example={
-        "x": np.array([[1.0, 1.0]]),
-        "W": np.array([[2.0, 1.0]]),
-        "c": np.array([1.0]),
-        "V": np.array([[3.0], [2.0]]),
-        "b": np.array([0.0, -1.0]),
-        "degrees_in": np.array([1.0, 2.0]),
-        "degrees_hidden": np.array([1.0]),
+        "x": [[1.0, 1.0]],
+        "W": [[2.0, 1.0]],
+        "c": [1.0],
+        "V": [[3.0], [2.0]],
+        "b": [0.0, -1.0],
+        "degrees_in": [1.0, 2.0],
+        "degrees_hidden": [1.0],
     },
     checks=(
-        Check("the natural order", 1, _float32(lambda rng: _made_inputs(rng, 5, 6, 11, natural=True)), rtol=3e-5, atol=3e-5),
-        Check("another order", 2, _float32(lambda rng: _made_inputs(rng, 5, 6, 11)), rtol=3e-5, atol=3e-5),
-        Check("gradients", 1, _float32(lambda rng: _made_inputs(rng, 7, 5, 9)), ("W", "V"), rtol=3e-5, atol=3e-5),
+        Check("the natural order", 1, lambda rng: _made_inputs(rng, 5, 6, 11, natural=True)),
+        Check("another order", 2, lambda rng: _made_inputs(rng, 5, 6, 11)),
+        Check("gradients", 1, lambda rng: _made_inputs(rng, 7, 5, 9), ("W", "V")),
     ),
-    mistakes=(
-        Mistake(
-            ">= at the output",
-            "pixels see themselves; into an output the comparison of degrees is strict, > and not >=.",
-            _made_of(into_output=lambda d_in, d_h: d_in[:, None] >= d_h),
-        ),
-        Mistake(
-            "> into the hidden layer",
-            "connections are missing; a hidden unit of degree d may see pixel d of the order too, so its comparison is >=.",
-            _made_of(into_hidden=lambda d_in, d_h: d_h[:, None] > d_in),
-        ),
-        Mistake(
-            "strict in the wrong place",
-            "> and >= have changed places; nothing leaks that way either, but a hidden unit's degree is how many pixels it sees.",
-            _made_of(lambda d_in, d_h: d_h[:, None] > d_in, lambda d_in, d_h: d_in[:, None] >= d_h),
-        ),
-        Mistake(
-            "hidden mask turned round",
-            "the hidden layer's mask is turned round; information flows from low degrees to high ones.",
-            _made_of(into_hidden=lambda d_in, d_h: d_h[:, None] <= d_in),
-        ),
-        Mistake(
-            "output mask turned round",
-            "the output's mask is turned round; information flows from low degrees to high ones.",
-            _made_of(into_output=lambda d_in, d_h: d_in[:, None] < d_h),
-        ),
-        Mistake(
-            "masks transposed",
-            "both masks are transposed: rows belong to the units that a connection leads to, as in the weights.",
-            _made_of(lambda d_in, d_h: d_h[:, None] <= d_in, lambda d_in, d_h: d_in[:, None] < d_h),
-        ),
-        Mistake(
-            "pixels counted from 0",
-            "in the hidden layer's mask the pixels are counted from 0, so each unit sees one pixel more than its degree says.",
-            _made_of(into_hidden=lambda d_in, d_h: d_h[:, None] >= d_in - 1),
-        ),
-        Mistake(
-            "one degree too strict at the output",
-            "the output's mask cuts off the hidden units one degree below the pixel too; that is off by one.",
-            _made_of(into_output=lambda d_in, d_h: d_in[:, None] - 1 > d_h),
-        ),
-        Mistake(
-            "equal degrees only",
-            "a hidden unit sees one pixel only, the one of its own degree; it may see all of lower degree too.",
-            _made_of(into_hidden=lambda d_in, d_h: d_h[:, None] == d_in),
-        ),
-        Mistake("no hidden mask", "the hidden layer is not masked, so every unit sees all pixels.", _made_of(_all)),
-        Mistake("no output mask", "the output is not masked, so every pixel sees itself.", _made_of(into_output=_all)),
-        Mistake(
-            "no masks",
-            "neither layer is masked; that is an ordinary autoencoder, which sees what it predicts.",
-            _made_of(_all, _all),
-        ),
-        Mistake("no relu", "the hidden layer lacks its ReLU.", _made_of(hidden=lambda a: a)),
-        Mistake("sigmoid", "the hidden layer has a sigmoid where the ReLU belongs.", _made_of(hidden=torch.sigmoid)),
-        Mistake(
-            "c missing",
-            "the hidden bias c has no effect.",
-            lambda x, W, c, V, b, *degrees: _made(x, W, 0 * c, V, b, *degrees),
-        ),
-        Mistake(
-            "b missing",
-            "the output's bias b has no effect.",
-            lambda x, W, c, V, b, *degrees: _made(x, W, c, V, 0 * b, *degrees),
-        ),
-        Mistake(
-            "probabilities for logits",
-            "these are probabilities; return the logits, without a sigmoid at the end.",
-            lambda *inputs: _made(*inputs).sigmoid(),
-        ),
-        Mistake(
-            "natural order assumed",
-            "the pixels are taken row by row; degrees_in says which place each has in the order.",
-            _made_of(degrees=lambda d_in: torch.arange(1, len(d_in) + 1).to(d_in)),
-        ),
-        Mistake(
-            "order for degrees",
-            "degrees_in is read as the list of pixels in their order; it is the other way round, the place of each pixel.",
-            _made_of(degrees=lambda d_in: d_in.argsort().to(d_in) + 1),
-        ),
-        Mistake(
-            "no gradient",
-            "no gradient arrives at W and V; multiply the masks in, and leave the weights as they are, without detach or .data.",
-            lambda *inputs: _made(*inputs).detach(),
-        ),
-    ),
+    mistakes={
+        ">= at the output": _made_of(into_output=lambda d_in, d_h: d_in[:, None] >= d_h),
+        "> into the hidden layer": _made_of(into_hidden=lambda d_in, d_h: d_h[:, None] > d_in),
+        "strict in the wrong place": _made_of(lambda d_in, d_h: d_h[:, None] > d_in, lambda d_in, d_h: d_in[:, None] >= d_h),
+        "hidden mask turned round": _made_of(into_hidden=lambda d_in, d_h: d_h[:, None] <= d_in),
+        "output mask turned round": _made_of(into_output=lambda d_in, d_h: d_in[:, None] < d_h),
+        "masks transposed": _made_of(lambda d_in, d_h: d_h[:, None] <= d_in, lambda d_in, d_h: d_in[:, None] < d_h),
+        "pixels counted from 0": _made_of(into_hidden=lambda d_in, d_h: d_h[:, None] >= d_in - 1),
+        "one degree too strict at the output": _made_of(into_output=lambda d_in, d_h: d_in[:, None] - 1 > d_h),
+        "equal degrees only": _made_of(into_hidden=lambda d_in, d_h: d_h[:, None] == d_in),
+        "no hidden mask": _made_of(_all),
+        "no output mask": _made_of(into_output=_all),
+        "no masks": _made_of(_all, _all),
+        "no relu": _made_of(hidden=lambda a: a),
+        "sigmoid": _made_of(hidden=torch.sigmoid),
+        "c missing": lambda x, W, c, V, b, *degrees: _made(x, W, 0 * c, V, b, *degrees),
+        "b missing": lambda x, W, c, V, b, *degrees: _made(x, W, c, V, 0 * b, *degrees),
+        "probabilities for logits": lambda *inputs: _made(*inputs).sigmoid(),
+        "natural order assumed": _made_of(degrees=lambda d_in: torch.arange(1, len(d_in) + 1).to(d_in)),
+        "order for degrees": _made_of(degrees=lambda d_in: d_in.argsort().to(d_in) + 1),
+        "no gradient": lambda *inputs: _made(*inputs).detach(),
+    },
 )
 
 # --- 3.4 bits per dimension -------------------------------------------------------------------------------------------
@@ -503,73 +288,25 @@ BITS = Question(
     function="bits_per_dim",
     returns="(B,)",
     reference=_bits,
-    example={"log_prob": np.array([-8.0]), "x": np.zeros((1, 1, 2, 2))},
+    example={"log_prob": [-8.0], "x": np.zeros((1, 1, 2, 2))},
     checks=(
-        Check("colour images", 1, _float32(lambda rng: _scored(rng, 4, 3, 5, 6)), rtol=3e-5, atol=1e-6),
-        Check("grey images", 1, _float32(lambda rng: _scored(rng, 5, 1, 4, 6)), rtol=3e-5, atol=1e-6),
+        Check("colour images", 1, lambda rng: _scored(rng, 4, 3, 5, 6), atol=1e-6),
+        Check("grey images", 1, lambda rng: _scored(rng, 5, 1, 4, 6), atol=1e-6),
     ),
-    mistakes=(
-        Mistake(
-            "nats",
-            "that is nats per dimension; a bit is log 2 nats.",
-            lambda log_prob, x: _bits(log_prob, x) * math.log(2),
-        ),
-        Mistake(
-            "multiplied by log 2",
-            "you multiply by log 2; a bit is log 2 nats, less than one, so there are more bits than nats.",
-            lambda log_prob, x: _bits(log_prob, x) * math.log(2) ** 2,
-        ),
-        Mistake(
-            "base 10",
-            "you convert with the logarithm to base 10; bits belong to base 2.",
-            lambda log_prob, x: _bits(log_prob, x) * math.log(2) / math.log(10),
-        ),
-        Mistake(
-            "sign",
-            "the sign is turned round; bits are what a code for the image costs, and a cost is positive.",
-            lambda log_prob, x: -_bits(log_prob, x),
-        ),
-        Mistake(
-            "bits per image",
-            "these are bits for the whole image; divide by the number of its dimensions.",
-            lambda log_prob, x: _bits(log_prob, x) * x[0].numel(),
-        ),
-        Mistake(
-            "divided by the batch too",
-            "you divide by the number of images too; x.numel() counts the whole batch.",
-            lambda log_prob, x: _bits(log_prob, x) / len(x),
-        ),
-        Mistake(
-            "divided by channels only",
-            "you divide by the size of axis 1, which is the number of colours; rows and columns count too.",
-            lambda log_prob, x: _bits(log_prob, x) * x[0, 0].numel(),
-        ),
-        Mistake(
-            "divided by the width only",
-            "you divide by the width of the image only; colours and rows count too.",
-            lambda log_prob, x: _bits(log_prob, x) * x[0, :, :, 0].numel(),
-        ),
-        Mistake(
-            "mean over the batch",
-            "you average over the images; return one number for each.",
-            lambda log_prob, x: _bits(log_prob, x).mean(),
-        ),
-        Mistake(
-            "sum over the batch",
-            "you add up over the images; return one number for each.",
-            lambda log_prob, x: _bits(log_prob, x).sum(),
-        ),
-        Mistake(
-            "logarithm again",
-            "you take the logarithm of log_prob; it is a logarithm already, and changing the base is a division.",
-            lambda log_prob, x: (-log_prob).log2() / x[0].numel(),
-        ),
-        Mistake(
-            "pixels without colours",
-            "you divide by the pixels but not by their colours; each colour of a pixel is a dimension.",
-            lambda log_prob, x: _bits(log_prob, x) * x.shape[1],
-        ),
-    ),
+    mistakes={
+        "nats": lambda log_prob, x: _bits(log_prob, x) * math.log(2),
+        "multiplied by log 2": lambda log_prob, x: _bits(log_prob, x) * math.log(2) ** 2,
+        "base 10": lambda log_prob, x: _bits(log_prob, x) * math.log(2) / math.log(10),
+        "sign": lambda log_prob, x: -_bits(log_prob, x),
+        "bits per image": lambda log_prob, x: _bits(log_prob, x) * x[0].numel(),
+        "divided by the batch too": lambda log_prob, x: _bits(log_prob, x) / len(x),
+        "divided by channels only": lambda log_prob, x: _bits(log_prob, x) * x[0, 0].numel(),
+        "divided by the width only": lambda log_prob, x: _bits(log_prob, x) * x[0, :, :, 0].numel(),
+        "mean over the batch": lambda log_prob, x: _bits(log_prob, x).mean(),
+        "sum over the batch": lambda log_prob, x: _bits(log_prob, x).sum(),
+        "logarithm again": lambda log_prob, x: (-log_prob).log2() / x[0].numel(),
+        "pixels without colours": lambda log_prob, x: _bits(log_prob, x) * x.shape[1],
+    },
 )
 
 # --- 3.5 an ensemble of orders ----------------------------------------------------------------------------------------
@@ -614,116 +351,34 @@ ENSEMBLE = Question(
     function="ensemble_log_prob",
     returns="(B,)",
     reference=_ensemble,
-    example={"x": np.array([[1.0, 1.0]]), "logits": np.array([[[2.0, 2.0]], [[-2.0, -2.0]]])},
+    example={"x": [[1.0, 1.0]], "logits": [[[2.0, 2.0]], [[-2.0, -2.0]]]},
     checks=(
-        Check("small images", 2, _float32(lambda rng: _orders(rng, M=6, B=4, D=5)), rtol=3e-5, atol=3e-5),
-        Check("many pixels", 2, _float32(_unlike_orders), rtol=1e-5, atol=1e-5),
+        Check("small images", 2, lambda rng: _orders(rng, M=6, B=4, D=5)),
+        Check("many pixels", 2, _unlike_orders, rtol=1e-5, atol=1e-5),
     ),
-    mistakes=(
-        Mistake(
-            "sign",
-            "that is minus the log-probability; the logarithm of a probability is never positive.",
-            lambda x, logits: -_ensemble(x, logits),
-        ),
-        Mistake(
-            "no -log M",
-            "too large by log M for every image; the probabilities are summed where their mean is wanted.",
-            _ensemble_of(lambda log_p: log_p.logsumexp(0)),
-        ),
-        Mistake(
-            "+ log M",
-            "log M has the wrong sign; the mean is the sum divided by M.",
-            _ensemble_of(lambda log_p: log_p.logsumexp(0) + math.log(len(log_p))),
-        ),
-        Mistake(
-            "mean of logarithms",
-            "that is the mean of the logarithms, which is smaller; average the probabilities, then take the logarithm.",
-            _ensemble_of(lambda log_p: log_p.mean(0)),
-        ),
-        Mistake(
-            "sum of logarithms",
-            "you add up the logarithms over the orders, which multiplies the models; an ensemble averages them.",
-            _ensemble_of(lambda log_p: log_p.sum(0)),
-        ),
-        Mistake(
-            "mean of logits",
-            "you average the logits; what is averaged is the probability of the whole image.",
-            lambda x, logits: _image(x, logits.mean(0)),
-        ),
-        Mistake(
-            "mean of each pixel's probability",
-            "you average pixel by pixel, then multiply; each order gives the whole image a probability, and those are averaged.",
-            _by_mean_probability,
-        ),
-        Mistake(
-            "mean of probabilities as logits",
-            "the mean of the probabilities is used as if it were a logit.",
-            lambda x, logits: _image(x, logits.sigmoid().mean(0)),
-        ),
-        Mistake(
-            "sigmoid twice",
-            "the sigmoid is applied twice; a function that expects logits is given probabilities.",
-            lambda x, logits: _ensemble(x, logits.sigmoid()),
-        ),
-        Mistake(
-            "largest",
-            "you keep the best order only; all M of them go into the mean.",
-            _ensemble_of(lambda log_p: log_p.max(0).values),
-        ),
-        Mistake("first order only", "only the first order has an effect.", lambda x, logits: _image(x, logits[0])),
-        Mistake(
-            "not averaged",
-            "you return one number for each order and image; average over the orders, the first axis of the logits.",
-            _image,
-        ),
-        Mistake(
-            "wrong axis",
-            "the mean runs over the images; the M orders are on the first axis of the logits.",
-            _ensemble_of(lambda log_p: _log_mean_exp(log_p, 1)),
-        ),
-        Mistake(
-            "mean over orders and images",
-            "the mean runs over the orders and the images; return one number for each image.",
-            _ensemble_of(lambda log_p: _log_mean_exp(log_p.flatten())),
-        ),
-        Mistake(
-            "mean over the batch",
-            "you average over the images; return one number for each.",
-            lambda x, logits: _ensemble(x, logits).mean(),
-        ),
-        Mistake(
-            "sum over the batch",
-            "you add up over the images; return one number for each.",
-            lambda x, logits: _ensemble(x, logits).sum(),
-        ),
-        Mistake(
-            "pixels averaged",
-            "the pixels' log-probabilities are averaged; by the chain rule they add up.",
-            lambda x, logits: _log_mean_exp(_pixels(x, logits).mean(-1)),
-        ),
-        Mistake(
-            "no logarithm",
-            "that is the probability itself; return its logarithm.",
-            _ensemble_of(lambda log_p: log_p.exp().mean(0)),
-        ),
-        Mistake(
-            "bits",
-            "your answer is in bits; use the natural logarithm, which gives nats.",
-            lambda x, logits: _ensemble(x, logits) / math.log(2),
-        ),
-        Mistake(
-            "unstable",
-            "the probabilities of images with many pixels are too small for floating point and become 0; stay with logarithms, "
-            "and take the largest out before you exponentiate.",
-            _ensemble_of(lambda log_p: log_p.exp().mean(0).log()),
-        ),
-        Mistake(
-            "small number added",
-            "the probabilities of images with many pixels are too small for floating point, and the small number you add takes "
-            "their place; stay with logarithms.",
-            _ensemble_of(lambda log_p: (log_p.exp().mean(0) + 1e-8).log()),
-        ),
-    ),
+    mistakes={
+        "sign": lambda x, logits: -_ensemble(x, logits),
+        "no -log M": _ensemble_of(lambda log_p: log_p.logsumexp(0)),
+        "+ log M": _ensemble_of(lambda log_p: log_p.logsumexp(0) + math.log(len(log_p))),
+        "mean of logarithms": _ensemble_of(lambda log_p: log_p.mean(0)),
+        "sum of logarithms": _ensemble_of(lambda log_p: log_p.sum(0)),
+        "mean of logits": lambda x, logits: _image(x, logits.mean(0)),
+        "mean of each pixel's probability": _by_mean_probability,
+        "mean of probabilities as logits": lambda x, logits: _image(x, logits.sigmoid().mean(0)),
+        "sigmoid twice": lambda x, logits: _ensemble(x, logits.sigmoid()),
+        "largest": _ensemble_of(lambda log_p: log_p.max(0).values),
+        "first order only": lambda x, logits: _image(x, logits[0]),
+        "not averaged": _image,
+        "wrong axis": _ensemble_of(lambda log_p: _log_mean_exp(log_p, 1)),
+        "mean over orders and images": _ensemble_of(lambda log_p: _log_mean_exp(log_p.flatten())),
+        "mean over the batch": lambda x, logits: _ensemble(x, logits).mean(),
+        "sum over the batch": lambda x, logits: _ensemble(x, logits).sum(),
+        "pixels averaged": lambda x, logits: _log_mean_exp(_pixels(x, logits).mean(-1)),
+        "no logarithm": _ensemble_of(lambda log_p: log_p.exp().mean(0)),
+        "bits": lambda x, logits: _ensemble(x, logits) / math.log(2),
+        "unstable": _ensemble_of(lambda log_p: log_p.exp().mean(0).log()),
+        "small number added": _ensemble_of(lambda log_p: (log_p.exp().mean(0) + 1e-8).log()),
+    },
 )
 
 # --- 3.6 train one ----------------------------------------------------------------------------------------------------
@@ -780,74 +435,22 @@ _whole_net = _net_of(mask=lambda D: 1 - torch.eye(D))
 _squared_net = _net_of(loss=lambda x, logits: (logits - x) ** 2)
 
 
-_MISTAKES = (
-    Mistake(
-        "independent pixels",
-        "no pixel uses another one; the best of that kind is the product of the pixels' means.",
-        _net_of(mask=lambda D: torch.zeros(D, D)),
-    ),
-    Mistake(
-        "later pixels",
-        "all weights stand right of the diagonal, for later pixels; row i has those of the earlier ones, left of it.",
-        _net_of(mask=lambda D: _lower(D).T),
-    ),
-    Mistake(
-        "no mask",
-        "training lets each pixel see itself, so that it copies its value and learns nothing from the others.",
-        _net_of(mask=lambda D: torch.ones(D, D)),
-    ),
-    Mistake(
-        "all others",
-        "training lets each pixel see the later ones too; mask the weights in the loss, and not only at the end.",
-        _whole_net,
-    ),
-    Mistake(
-        "one neighbour",
-        "each pixel uses the one before it only; all earlier ones count.",
-        _net_of(mask=lambda D: torch.ones(D, D).tril(-1).triu(-1)),
-    ),
-    Mistake(
-        "transposed",
-        "rows and columns of the weights are swapped; row i holds the weights that pixel i uses.",
-        _net_of(end=lambda answer: torch.cat([answer[:, :-1].T, answer[:, -1:]], dim=1)),
-    ),
-    Mistake(
-        "bias first",
-        "the biases stand in the first column; they belong into the last.",
-        _net_of(end=lambda answer: answer.roll(1, 1)),
-    ),
-    Mistake("no bias", "there are no biases; add one for each pixel.", _net_of(bias=0.0)),
-    Mistake(
-        "sign",
-        "all signs are turned round; are the logits those of a 1?",
-        _net_of(is_one=lambda x: 1 - x),
-    ),
-    Mistake(
-        "probabilities for logits",
-        "many logits are beyond 5 and -5, too sure of a pixel; does the loss take a sigmoid of what is a probability already?",
-        _net_of(loss=lambda x, logits: -_pixels(x, logits.sigmoid())),
-    ),
-    Mistake(
-        "squared error of logits",
-        "the loss compares logits with pixels; lower the negative log-probability.",
-        _squared_net,
-    ),
-    Mistake(
-        "pixels as -1 and 1",
-        "training sees pixels of -1 and 1; they are 0 and 1 here, and the weights mean something else then.",
-        _net_of(see=lambda x: 2 * x - 1),
-    ),
-    Mistake(
-        "one step",
-        "that is a single step of gradient descent, or as good as one; loop until the loss stands still.",
-        _net_of(train=partial(trained, steps=1, lr=0.05)),
-    ),
-    Mistake(
-        "small learning rate",
-        "all numbers are still close to 0; take larger steps, or many more.",
-        _net_of(train=partial(trained, steps=100, lr=0.001)),
-    ),
-)
+_MISTAKES = {
+    "independent pixels": _net_of(mask=lambda D: torch.zeros(D, D)),
+    "later pixels": _net_of(mask=lambda D: _lower(D).T),
+    "no mask": _net_of(mask=lambda D: torch.ones(D, D)),
+    "all others": _whole_net,
+    "one neighbour": _net_of(mask=lambda D: torch.ones(D, D).tril(-1).triu(-1)),
+    "transposed": _net_of(end=lambda answer: torch.cat([answer[:, :-1].T, answer[:, -1:]], dim=1)),
+    "bias first": _net_of(end=lambda answer: answer.roll(1, 1)),
+    "no bias": _net_of(bias=0.0),
+    "sign": _net_of(is_one=lambda x: 1 - x),
+    "probabilities for logits": _net_of(loss=lambda x, logits: -_pixels(x, logits.sigmoid())),
+    "squared error of logits": _squared_net,
+    "pixels as -1 and 1": _net_of(see=lambda x: 2 * x - 1),
+    "one step": _net_of(train=partial(trained, steps=1, lr=0.05)),
+    "small learning rate": _net_of(train=partial(trained, steps=100, lr=0.001)),
+}
 
 
 _READ = np.column_stack([np.tri(_PIXELS, k=-1), np.ones(_PIXELS)]) > 0  # of an answer
@@ -891,7 +494,7 @@ def _sure(inputs: Inputs, net: np.ndarray) -> bool:
     return (np.abs(_net_logits(inputs["x"].astype(float), np.column_stack([earlier, net[:, -1]]))) > 5).mean() > 0.3
 
 
-_told = partial(told, _MISTAKES)
+_told = partial(told, "3.6")
 _HINTS = (
     _told("transposed", mended=lambda net: np.column_stack([net[:, :-1].T, net[:, -1]])),
     _told("bias first", mended=lambda net: np.roll(net, -1, axis=1)),
@@ -932,10 +535,10 @@ EXPERIMENT = Question(
     function="fit_belief_net",
     returns="(D, D + 1)",
     reference=_fit_net,
-    example={"x": np.array([[0.0, 1.0], [1.0, 1.0], [1.0, 0.0], [0.0, 0.0]])},
+    example={"x": [[0.0, 1.0], [1.0, 1.0], [1.0, 0.0], [0.0, 0.0]]},
     checks=(
-        Check("trained", 3, _float32(_belief_net), measure=_net("the KL divergence of your distribution", 0.13)),
-        Check("to the end", 1, _float32(_belief_net), measure=_net("the KL divergence of your distribution", 0.08), of="trained"),
+        Check("trained", 3, _belief_net, measure=_net("the KL divergence of your distribution", 0.13)),
+        Check("to the end", 1, _belief_net, measure=_net("the KL divergence of your distribution", 0.08), of="trained"),
     ),
     mistakes=_MISTAKES,
     seconds=30.0,

@@ -18,14 +18,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy, logsigmoid
 
-from gencourse.grading.questions import Check, Inputs, Measure, Mistake, Question, told
+from gencourse.grading.questions import Check, Drawn, Inputs, Measure, Question, told
 
 # --- inputs -----------------------------------------------------------------------------------------------------------
-
-
-def _float32(draw):
-    """Numbers that float32 holds exactly: student and reference then see the same inputs."""
-    return lambda rng: {name: np.asarray(array, dtype=np.float32) for name, array in draw(rng).items()}
 
 
 def _moderate(rng: np.random.Generator, B: int) -> np.ndarray:
@@ -46,11 +41,11 @@ def _logits(draw, B: int):
         fake[1:] = rng.permutation(fake[1:])
         return {"real": real, "fake": fake}
 
-    return _float32(both)
+    return both
 
 
 def _fakes(draw, B: int):
-    return _float32(lambda rng: {"fake": draw(rng, B)})
+    return lambda rng: {"fake": draw(rng, B)}
 
 
 # --- 13.1 the discriminator's loss ------------------------------------------------------------------------------------
@@ -74,94 +69,34 @@ D_LOSS = Question(
     function="d_loss",
     returns="(B,)",
     reference=_d_loss,
-    example={"real": np.array([2.0, 0.0]), "fake": np.array([1.0, -3.0])},
+    example={"real": [2.0, 0.0], "fake": [1.0, -3.0]},
     checks=(
         Check("values", 1, _logits(_moderate, 7), rtol=1e-5, atol=1e-5),
         Check("a sure discriminator", 1, _logits(_sure, 9), rtol=1e-5, atol=1e-5),
         Check("gradients", 1, _logits(_sure, 8), ("real", "fake"), rtol=1e-4, atol=1e-5),
     ),
-    mistakes=(
-        Mistake(
-            "sign",
-            "that is what the discriminator makes larger, the value; a loss is made smaller, so turn the sign round.",
-            lambda real, fake: -_d_loss(real, fake),
+    mistakes={
+        "sign": lambda real, fake: -_d_loss(real, fake),
+        "labels swapped": lambda real, fake: -logsigmoid(-real) - logsigmoid(fake),
+        "generated labelled real": lambda real, fake: -logsigmoid(real) - logsigmoid(fake),
+        "real half missing": lambda real, fake: -logsigmoid(-fake),
+        "generated half missing": lambda real, fake: -logsigmoid(real),
+        "halved": lambda real, fake: _d_loss(real, fake) / 2,
+        "mean over the batch": lambda real, fake: _d_loss(real, fake).mean(),
+        "sum over the batch": lambda real, fake: _d_loss(real, fake).sum(),
+        "sigmoid twice": lambda real, fake: _d_loss(real.sigmoid(), fake.sigmoid()),
+        "logits for probabilities": lambda real, fake: -real.log() - (1 - fake).log(),
+        "Wasserstein": lambda real, fake: fake - real,
+        "bits": lambda real, fake: _d_loss(real, fake) / math.log(2),
+        "padded logarithms": lambda real, fake: -_padded(real) - _padded_not(fake),
+        "logarithm of zero": lambda real, fake: -real.sigmoid().log() - (1 - fake.sigmoid()).log(),
+        "cut logarithms": lambda real, fake: (
+            binary_cross_entropy(real.sigmoid(), torch.ones_like(real), reduction="none")
+            + binary_cross_entropy(fake.sigmoid(), torch.zeros_like(fake), reduction="none")
         ),
-        Mistake(
-            "labels swapped",
-            "the labels are swapped: this discriminator is rewarded for calling real examples generated and the reverse.",
-            lambda real, fake: -logsigmoid(-real) - logsigmoid(fake),
-        ),
-        Mistake(
-            "generated labelled real",
-            "generated examples are rewarded for a D near 1 too; the discriminator wants D(G(z)) near 0.",
-            lambda real, fake: -logsigmoid(real) - logsigmoid(fake),
-        ),
-        Mistake("real half missing", "the real examples have no effect.", lambda real, fake: -logsigmoid(-fake)),
-        Mistake("generated half missing", "the generated examples have no effect.", lambda real, fake: -logsigmoid(real)),
-        Mistake(
-            "halved",
-            "half the right value; the two halves of the loss add up, they are not averaged.",
-            lambda real, fake: _d_loss(real, fake) / 2,
-        ),
-        Mistake(
-            "mean over the batch",
-            "you average over the batch; return one number for each pair, and let the training loop average.",
-            lambda real, fake: _d_loss(real, fake).mean(),
-        ),
-        Mistake(
-            "sum over the batch",
-            "you add up over the batch; return one number for each pair.",
-            lambda real, fake: _d_loss(real, fake).sum(),
-        ),
-        Mistake(
-            "sigmoid twice",
-            "the sigmoid is taken twice; a function that takes logits, such as logsigmoid, has it built in.",
-            lambda real, fake: _d_loss(real.sigmoid(), fake.sigmoid()),
-        ),
-        Mistake(
-            "logits for probabilities",
-            "the logarithm of the logits themselves is taken; D is the sigmoid of the logit.",
-            lambda real, fake: -real.log() - (1 - fake).log(),
-        ),
-        Mistake(
-            "Wasserstein",
-            "no logarithm is taken: that is the loss of a Wasserstein critic, and here D is a probability.",
-            lambda real, fake: fake - real,
-        ),
-        Mistake(
-            "bits", "your answer is in bits; use the natural logarithm.", lambda real, fake: _d_loss(real, fake) / math.log(2)
-        ),
-        Mistake(
-            "padded logarithms",
-            "with a small number inside the logarithm both value and gradient are lost where the discriminator is sure and "
-            "wrong; stay with logits, and use that 1 - sigmoid(a) = sigmoid(-a).",
-            lambda real, fake: -_padded(real) - _padded_not(fake),
-        ),
-        Mistake(
-            "logarithm of zero",
-            "the sigmoid of 30 is exactly 1 in float32, and 1 - D is 0; stay with logits, and use that 1 - sigmoid(a) = "
-            "sigmoid(-a).",
-            lambda real, fake: -real.sigmoid().log() - (1 - fake.sigmoid()).log(),
-        ),
-        Mistake(
-            "cut logarithms",
-            "binary_cross_entropy takes probabilities and cuts its logarithms at -100; the one that takes logits has no need to.",
-            lambda real, fake: (
-                binary_cross_entropy(real.sigmoid(), torch.ones_like(real), reduction="none")
-                + binary_cross_entropy(fake.sigmoid(), torch.zeros_like(fake), reduction="none")
-            ),
-        ),
-        Mistake(
-            "logits of generated examples detached",
-            "no gradient arrives at the logits of generated examples; what is detached is the sample, before the discriminator.",
-            lambda real, fake: _d_loss(real, fake.detach()),
-        ),
-        Mistake(
-            "no gradient",
-            "no gradient arrives at the logits; stay with tensors, without detach, .item(), NumPy or torch.no_grad.",
-            lambda real, fake: _d_loss(real, fake).detach(),
-        ),
-    ),
+        "logits of generated examples detached": lambda real, fake: _d_loss(real, fake.detach()),
+        "no gradient": lambda real, fake: _d_loss(real, fake).detach(),
+    },
 )
 
 # --- 13.2 the generator's two losses ----------------------------------------------------------------------------------
@@ -190,96 +125,31 @@ G_LOSSES = Question(
     function="g_losses",
     returns="(2, B)",
     reference=_g_losses,
-    example={"fake": np.array([1.0, -3.0, 0.0])},
+    example={"fake": [1.0, -3.0, 0.0]},
     checks=(
         Check("values", 1, _fakes(_moderate, 7), rtol=1e-5, atol=1e-5),
         Check("a sure discriminator", 1, _fakes(_sure, 9), rtol=1e-5, atol=1e-5),
         Check("gradients", 1, _fakes(_sure, 8), ("fake",), rtol=1e-4, atol=1e-5),
     ),
-    mistakes=(
-        Mistake(
-            "rows swapped",
-            "the rows have changed places: the first is the minimax loss, the second the non-saturating one.",
-            _rows(_non_saturating, _minimax),
-        ),
-        Mistake(
-            "minimax twice",
-            "both rows are the minimax loss; the non-saturating one does not contain 1 - D.",
-            _rows(_minimax, _minimax),
-        ),
-        Mistake(
-            "non-saturating twice",
-            "both rows are the non-saturating loss; they are two losses with one aim, and their values differ.",
-            _rows(_non_saturating, _non_saturating),
-        ),
-        Mistake(
-            "minimax turned round",
-            "the first row has the wrong sign: the generator makes log(1 - D(G(z))) smaller, as it stands.",
-            _rows(lambda fake: -_minimax(fake), _non_saturating),
-        ),
-        Mistake(
-            "non-saturating turned round",
-            "the second row has the wrong sign: the generator makes log D(G(z)) larger, so its loss is minus that.",
-            _rows(_minimax, lambda fake: -_non_saturating(fake)),
-        ),
-        Mistake(
-            "both turned round",
-            "both signs are wrong; that generator helps the discriminator.",
-            lambda fake: -_g_losses(fake),
-        ),
-        Mistake(
-            "second row labels",
-            "the second row is the discriminator's half of the loss; ask for the label real, not generated.",
-            _rows(_minimax, lambda fake: -_minimax(fake)),
-        ),
-        Mistake(
-            "transposed",
-            "your answer is (B, 2); put the losses into rows and the examples into columns.",
-            lambda fake: _g_losses(fake).T,
-        ),
-        Mistake(
-            "mean over the batch",
-            "you average over the batch; return one number for each example and loss.",
-            lambda fake: _g_losses(fake).mean(1),
-        ),
-        Mistake(
-            "sum of the two",
-            "you add the two losses; they are alternatives, one in each row.",
-            lambda fake: _g_losses(fake).sum(0),
-        ),
-        Mistake(
-            "sigmoid twice",
-            "the sigmoid is taken twice; a function that takes logits, such as logsigmoid, has it built in.",
-            lambda fake: _g_losses(fake.sigmoid()),
-        ),
-        Mistake(
-            "logits for probabilities",
-            "the logarithm of the logits themselves is taken; D is the sigmoid of the logit.",
-            _rows(lambda fake: (1 - fake).log(), lambda fake: -fake.log()),
-        ),
-        Mistake(
-            "Wasserstein",
-            "no logarithm is taken: -fake is the loss of a generator with a Wasserstein critic.",
-            _rows(lambda fake: -fake, lambda fake: -fake),
-        ),
-        Mistake("bits", "your answer is in bits; use the natural logarithm.", lambda fake: _g_losses(fake) / math.log(2)),
-        Mistake(
-            "padded logarithms",
-            "with a small number inside the logarithm the losses are off where the discriminator is sure, and the generator's "
-            "gradient is gone where it needs it most; stay with logits.",
-            _rows(_padded_not, lambda fake: -_padded(fake)),
-        ),
-        Mistake(
-            "logarithm of zero",
-            "the sigmoid of 30 is exactly 1 in float32, and 1 - D is 0; use that 1 - sigmoid(a) = sigmoid(-a).",
-            _rows(lambda fake: (1 - fake.sigmoid()).log(), _non_saturating),
-        ),
-        Mistake(
-            "no gradient",
-            "no gradient arrives at the logits; stay with tensors, without detach, .item(), NumPy or torch.no_grad.",
-            lambda fake: _g_losses(fake).detach(),
-        ),
-    ),
+    mistakes={
+        "rows swapped": _rows(_non_saturating, _minimax),
+        "minimax twice": _rows(_minimax, _minimax),
+        "non-saturating twice": _rows(_non_saturating, _non_saturating),
+        "minimax turned round": _rows(lambda fake: -_minimax(fake), _non_saturating),
+        "non-saturating turned round": _rows(_minimax, lambda fake: -_non_saturating(fake)),
+        "both turned round": lambda fake: -_g_losses(fake),
+        "second row labels": _rows(_minimax, lambda fake: -_minimax(fake)),
+        "transposed": lambda fake: _g_losses(fake).T,
+        "mean over the batch": lambda fake: _g_losses(fake).mean(1),
+        "sum of the two": lambda fake: _g_losses(fake).sum(0),
+        "sigmoid twice": lambda fake: _g_losses(fake.sigmoid()),
+        "logits for probabilities": _rows(lambda fake: (1 - fake).log(), lambda fake: -fake.log()),
+        "Wasserstein": _rows(lambda fake: -fake, lambda fake: -fake),
+        "bits": lambda fake: _g_losses(fake) / math.log(2),
+        "padded logarithms": _rows(_padded_not, lambda fake: -_padded(fake)),
+        "logarithm of zero": _rows(lambda fake: (1 - fake.sigmoid()).log(), _non_saturating),
+        "no gradient": lambda fake: _g_losses(fake).detach(),
+    },
 )
 
 # --- 13.3 what reaches the generator ----------------------------------------------------------------------------------
@@ -297,13 +167,13 @@ def _slopes(a: Tensor) -> Tensor:
 _gradients = _gradients_of(_slopes)
 
 
-def _linear(rng: np.random.Generator, logits: np.ndarray, D: int) -> Inputs:
+def _linear(rng: np.random.Generator, logits: np.ndarray, D: int) -> Drawn:
     """Examples `(B, D)` to which a linear discriminator gives these logits, up to rounding; its bias is not small."""
     w = rng.uniform(0.5, 1.5, D) * np.resize([1, -1], D)
     c = rng.uniform(0.7, 1.2)
     x = rng.standard_normal((len(logits), D))
     x += ((logits - c - x @ w) / (w @ w))[:, None] * w
-    return {"x": x, "w": w, "c": np.array(c)}
+    return {"x": x, "w": w, "c": c}
 
 
 GRADIENTS = Question(
@@ -312,93 +182,29 @@ GRADIENTS = Question(
     function="g_gradients",
     returns="(2, B, D)",
     reference=_gradients,
-    example={"x": np.array([[1.0, 0.0]]), "w": np.array([2.0, -1.0]), "c": np.array(-1.0)},
+    example={"x": [[1.0, 0.0]], "w": [2.0, -1.0], "c": -1.0},
     checks=(
-        Check("values", 2, _float32(lambda rng: _linear(rng, _moderate(rng, 5), 3)), rtol=3e-5, atol=3e-5),
-        Check("a sure discriminator", 2, _float32(lambda rng: _linear(rng, _sure(rng, 7, 14, 17), 4)), rtol=1e-4, atol=0.0),
+        Check("values", 2, lambda rng: _linear(rng, _moderate(rng, 5), 3)),
+        Check("a sure discriminator", 2, lambda rng: _linear(rng, _sure(rng, 7, 14, 17), 4), rtol=1e-4, atol=0.0),
     ),
-    mistakes=(
-        Mistake(
-            "rows swapped",
-            "the rows have changed places: the first is for the minimax loss, the second for the non-saturating one.",
-            _gradients_of(lambda a: _slopes(a).flip(0)),
-        ),
-        Mistake(
-            "minimax twice",
-            "both rows are for the minimax loss.",
-            _gradients_of(lambda a: _slopes(a)[[0, 0]]),
-        ),
-        Mistake(
-            "non-saturating twice",
-            "both rows are for the non-saturating loss.",
-            _gradients_of(lambda a: _slopes(a)[[1, 1]]),
-        ),
-        Mistake(
-            "sign",
-            "both signs are wrong; to lower either loss, the logit must rise.",
-            _gradients_of(lambda a: -_slopes(a)),
-        ),
-        Mistake(
-            "sign of the minimax gradient",
-            "the sign of the first row is wrong; log(1 - D) falls where the logit rises.",
-            _gradients_of(lambda a: _slopes(a) * torch.tensor([[-1.0], [1.0]]).to(a)),
-        ),
-        Mistake(
-            "sign of the non-saturating gradient",
-            "the sign of the second row is wrong; -log D falls where the logit rises.",
-            _gradients_of(lambda a: _slopes(a) * torch.tensor([[1.0], [-1.0]]).to(a)),
-        ),
-        Mistake(
-            "with respect to D",
-            "those are derivatives with respect to D; the chain goes on, through the sigmoid, whose slope is D (1 - D).",
-            _gradients_of(lambda a: torch.stack([-1 / (-a).sigmoid(), -1 / a.sigmoid()])),
-        ),
-        Mistake(
-            "slope of the sigmoid",
-            "that is the slope of the sigmoid, -D (1 - D); the logarithm's own derivative is missing.",
-            _gradients_of(lambda a: (-a.sigmoid() * (-a).sigmoid()).expand(2, -1)),
-        ),
-        Mistake(
-            "sigmoid's slope once more",
-            "the slope of the sigmoid enters twice.",
-            _gradients_of(lambda a: _slopes(a) * a.sigmoid() * (-a).sigmoid()),
-        ),
-        Mistake(
-            "with respect to the logit",
-            "those are derivatives with respect to the logit; the chain goes on to x, which multiplies w.",
-            lambda x, w, c: _slopes(x @ w + c),
-        ),
-        Mistake(
-            "with respect to w",
-            "that is the gradient with respect to w, which moves the discriminator; the generator moves the samples x.",
-            _gradients_of(_slopes, lambda x, w: x),
-        ),
-        Mistake(
-            "no bias",
-            "the discriminator's c is missing from the logit.",
-            _gradients_of(_slopes, logit=lambda x, w, c: x @ w),
-        ),
-        Mistake(
-            "logits for probabilities",
-            "the logit stands where D belongs; D is its sigmoid.",
-            _gradients_of(lambda a: torch.stack([-a, -(1 - a)])),
-        ),
-        Mistake(
-            "mean over the batch",
-            "each gradient is divided by the size of the batch; here each sample has a loss of its own.",
-            lambda x, w, c: _gradients(x, w, c) / len(x),
-        ),
-        Mistake(
-            "summed over the batch",
-            "you add up over the batch; return the gradient at each sample.",
-            lambda x, w, c: _gradients(x, w, c).sum(1),
-        ),
-        Mistake(
-            "rounded to zero",
-            "1 - D is rounded to zero, or nearly, where D is near 1; compute it as the sigmoid of minus the logit.",
-            _gradients_of(lambda a: torch.stack([-a.sigmoid(), -(1 - a.sigmoid())])),
-        ),
-    ),
+    mistakes={
+        "rows swapped": _gradients_of(lambda a: _slopes(a).flip(0)),
+        "minimax twice": _gradients_of(lambda a: _slopes(a)[[0, 0]]),
+        "non-saturating twice": _gradients_of(lambda a: _slopes(a)[[1, 1]]),
+        "sign": _gradients_of(lambda a: -_slopes(a)),
+        "sign of the minimax gradient": _gradients_of(lambda a: _slopes(a) * torch.tensor([[-1.0], [1.0]]).to(a)),
+        "sign of the non-saturating gradient": _gradients_of(lambda a: _slopes(a) * torch.tensor([[1.0], [-1.0]]).to(a)),
+        "with respect to D": _gradients_of(lambda a: torch.stack([-1 / (-a).sigmoid(), -1 / a.sigmoid()])),
+        "slope of the sigmoid": _gradients_of(lambda a: (-a.sigmoid() * (-a).sigmoid()).expand(2, -1)),
+        "sigmoid's slope once more": _gradients_of(lambda a: _slopes(a) * a.sigmoid() * (-a).sigmoid()),
+        "with respect to the logit": lambda x, w, c: _slopes(x @ w + c),
+        "with respect to w": _gradients_of(_slopes, lambda x, w: x),
+        "no bias": _gradients_of(_slopes, logit=lambda x, w, c: x @ w),
+        "logits for probabilities": _gradients_of(lambda a: torch.stack([-a, -(1 - a)])),
+        "mean over the batch": lambda x, w, c: _gradients(x, w, c) / len(x),
+        "summed over the batch": lambda x, w, c: _gradients(x, w, c).sum(1),
+        "rounded to zero": _gradients_of(lambda a: torch.stack([-a.sigmoid(), -(1 - a.sigmoid())])),
+    },
 )
 
 # --- 13.4 the value of the game ---------------------------------------------------------------------------------------
@@ -447,102 +253,33 @@ VALUE = Question(
     function="game_value",
     returns="(N,)",
     reference=_value,
-    example={"p": np.array([[0.5, 0.5]]), "q": np.array([[0.9, 0.1]])},
+    example={"p": [[0.5, 0.5]], "q": [[0.9, 0.1]]},
     checks=(
-        Check("values", 2, _float32(lambda rng: _worlds(rng, 4, 6)), rtol=1e-5, atol=1e-5),
-        Check("outcomes that never happen", 2, _float32(lambda rng: _worlds(rng, 5, 7, zeros=True)), rtol=1e-5, atol=1e-5),
+        Check("values", 2, lambda rng: _worlds(rng, 4, 6), rtol=1e-5, atol=1e-5),
+        Check("outcomes that never happen", 2, lambda rng: _worlds(rng, 5, 7, zeros=True), rtol=1e-5, atol=1e-5),
     ),
-    mistakes=(
-        Mistake(
-            "labels swapped",
-            "that discriminator answers q / (p + q): it calls real what the generator gives more often.",
-            lambda p, q: _value_at(q / (p + q), p, q),
-        ),
-        Mistake(
-            "undecided",
-            "that is the value for a discriminator that answers 1/2 everywhere, the worst for it; take the best one.",
-            lambda p, q: _value_at(torch.full_like(p, 0.5), p, q),
-        ),
-        Mistake(
-            "D = p",
-            "that discriminator answers p(x); it must weigh p against q.",
-            lambda p, q: _value_at(p, p, q),
-        ),
-        Mistake(
-            "sign",
-            "that is the discriminator's loss, minus the value.",
-            lambda p, q: -_value(p, q),
-        ),
-        Mistake(
-            "JSD alone",
-            "that is the Jensen-Shannon divergence; the value is twice that, less log 4.",
-            _jsd,
-        ),
-        Mistake(
-            "no log 4",
-            "too large by log 4 in every world; where p and q are equal, the value is not 0.",
-            lambda p, q: _value(p, q) + math.log(4),
-        ),
-        Mistake(
-            "log 2 for log 4",
-            "too large by log 2 in every world; each of the two expectations brings one.",
-            lambda p, q: _value(p, q) + math.log(2),
-        ),
-        Mistake(
-            "plus log 4",
-            "log 4 is to be subtracted from twice the divergence, not added.",
-            lambda p, q: _value(p, q) + 2 * math.log(4),
-        ),
-        Mistake(
-            "JSD once",
-            "the divergence counts once; the value has it twice.",
-            lambda p, q: _jsd(p, q) - math.log(4),
-        ),
-        Mistake("halved", "half the right value; the two expectations add up.", lambda p, q: _value(p, q) / 2),
-        Mistake(
-            "generated half missing",
-            "only the expectation over p is there.",
-            lambda p, q: torch.xlogy(p, p / (p + q)).nan_to_num().sum(-1),
-        ),
-        Mistake(
-            "real half missing",
-            "only the expectation over q is there.",
-            lambda p, q: torch.xlogy(q, q / (p + q)).nan_to_num().sum(-1),
-        ),
-        Mistake(
-            "log D twice",
-            "the expectation over q is of log(1 - D), not of log D.",
-            lambda p, q: (torch.xlogy(p, p / (p + q)) + torch.xlogy(q, p / (p + q))).sum(-1),
-        ),
-        Mistake(
-            "mean over the outcomes",
-            "you average over the outcomes; an expectation weighs each by its probability and adds up.",
-            lambda p, q: _value(p, q) / p.shape[-1],
-        ),
-        Mistake(
-            "not weighted",
-            "the logarithms are added up without their probabilities p and q; those are expectations.",
-            lambda p, q: ((p / (p + q)).log() + (q / (p + q)).log()).sum(-1),
-        ),
-        Mistake(
-            "sum over the worlds",
-            "you add up over the worlds (axis 0); the sum goes over the outcomes.",
-            lambda p, q: (torch.xlogy(p, p) + torch.xlogy(q, q) - torch.xlogy(p + q, p + q)).sum(0),
-        ),
-        Mistake("KL", "that is the KL divergence of p from q; the discriminator sees a mixture of the two.", _kl),
-        Mistake("bits", "your answer is in bits; use the natural logarithm.", lambda p, q: _value(p, q) / math.log(2)),
-        Mistake(
-            "zero times the logarithm of zero",
-            "an outcome that one of the two never gives makes 0 times the logarithm of 0, which is NaN; its term is 0 "
-            "(torch.xlogy knows).",
-            _naive,
-        ),
-        Mistake(
-            "zero over zero",
-            "an outcome that neither gives makes D = 0 / 0, which is NaN; what never happens counts nothing.",
-            lambda p, q: (torch.xlogy(p, p / (p + q)) + torch.xlogy(q, q / (p + q))).sum(-1),
-        ),
-    ),
+    mistakes={
+        "labels swapped": lambda p, q: _value_at(q / (p + q), p, q),
+        "undecided": lambda p, q: _value_at(torch.full_like(p, 0.5), p, q),
+        "D = p": lambda p, q: _value_at(p, p, q),
+        "sign": lambda p, q: -_value(p, q),
+        "JSD alone": _jsd,
+        "no log 4": lambda p, q: _value(p, q) + math.log(4),
+        "log 2 for log 4": lambda p, q: _value(p, q) + math.log(2),
+        "plus log 4": lambda p, q: _value(p, q) + 2 * math.log(4),
+        "JSD once": lambda p, q: _jsd(p, q) - math.log(4),
+        "halved": lambda p, q: _value(p, q) / 2,
+        "generated half missing": lambda p, q: torch.xlogy(p, p / (p + q)).nan_to_num().sum(-1),
+        "real half missing": lambda p, q: torch.xlogy(q, q / (p + q)).nan_to_num().sum(-1),
+        "log D twice": lambda p, q: (torch.xlogy(p, p / (p + q)) + torch.xlogy(q, p / (p + q))).sum(-1),
+        "mean over the outcomes": lambda p, q: _value(p, q) / p.shape[-1],
+        "not weighted": lambda p, q: ((p / (p + q)).log() + (q / (p + q)).log()).sum(-1),
+        "sum over the worlds": lambda p, q: (torch.xlogy(p, p) + torch.xlogy(q, q) - torch.xlogy(p + q, p + q)).sum(0),
+        "KL": _kl,
+        "bits": lambda p, q: _value(p, q) / math.log(2),
+        "zero times the logarithm of zero": _naive,
+        "zero over zero": lambda p, q: (torch.xlogy(p, p / (p + q)) + torch.xlogy(q, q / (p + q))).sum(-1),
+    },
 )
 
 # --- 13.5 one round of Algorithm 1 ------------------------------------------------------------------------------------
@@ -611,7 +348,7 @@ def _round_of(
 _round = _round_of()
 
 
-def _players(rng: np.random.Generator, k: int, B: int, D: int, L: int) -> Inputs:
+def _players(rng: np.random.Generator, k: int, B: int, D: int, L: int) -> Drawn:
     """Linear players, and the batches and noise of one round."""
     return {
         "x": rng.normal(0.6, 1.0, (k, B, D)),
@@ -620,8 +357,8 @@ def _players(rng: np.random.Generator, k: int, B: int, D: int, L: int) -> Inputs
         "A": rng.standard_normal((D, L)),
         "b": rng.normal(-0.5, 0.5, D),
         "w": rng.uniform(0.4, 1.0, D) * np.resize([1, -1], D),
-        "c": np.array(rng.uniform(0.3, 0.8)),
-        "lr": np.array(rng.uniform(0.3, 0.8)),
+        "c": rng.uniform(0.3, 0.8),
+        "lr": rng.uniform(0.3, 0.8),
     }
 
 
@@ -632,137 +369,49 @@ ROUND = Question(
     returns="(DL + 2D + 1,)",
     reference=_round,
     example={
-        "x": np.array([[[1.0]]]),
-        "z_d": np.array([[[0.0]]]),
-        "z_g": np.array([[1.0]]),
-        "A": np.array([[1.0]]),
-        "b": np.array([-1.0]),
-        "w": np.array([0.0]),
-        "c": np.array(0.0),
-        "lr": np.array(1.0),
+        "x": [[[1.0]]],
+        "z_d": [[[0.0]]],
+        "z_g": [[1.0]],
+        "A": [[1.0]],
+        "b": [-1.0],
+        "w": [0.0],
+        "c": 0.0,
+        "lr": 1.0,
     },
     checks=(
-        Check("one update of the discriminator", 2, _float32(lambda rng: _players(rng, 1, 5, 3, 2)), rtol=3e-5, atol=3e-5),
-        Check("several updates", 3, _float32(lambda rng: _players(rng, 3, 6, 2, 4)), rtol=3e-5, atol=3e-5),
+        Check("one update of the discriminator", 2, lambda rng: _players(rng, 1, 5, 3, 2)),
+        Check("several updates", 3, lambda rng: _players(rng, 3, 6, 2, 4)),
     ),
-    mistakes=(
-        Mistake(
-            "no detach, generator moves",
-            "A and b have moved with the discriminator's loss too; its samples must be detached, and its move must change w and "
-            "c alone.",
-            _round_of(d_moves="Abwc"),
+    mistakes={
+        "no detach, generator moves": _round_of(d_moves="Abwc"),
+        "no detach, gradients add up": _round_of(keeps=True),
+        "discriminator moves along": _round_of(g_moves="Abwc"),
+        "minimax for non-saturating": _round_of(g_loss=lambda fake: logsigmoid(-fake).mean()),
+        "simultaneous": _round_of(sees="old"),
+        "generator first": _round_of(order="g d..."),
+        "labels swapped": _round_of(d_loss=lambda real, fake: (-logsigmoid(-real) - logsigmoid(fake)).mean()),
+        "discriminator climbs its loss": _round_of(d_sign=-1.0),
+        "generator climbs its loss": _round_of(g_sign=-1.0),
+        "both climb": _round_of(d_sign=-1.0, g_sign=-1.0),
+        "sum over the batch": _round_of(
+            d_loss=lambda real, fake: (-logsigmoid(real) - logsigmoid(-fake)).sum(),
+            g_loss=lambda fake: -logsigmoid(fake).sum(),
         ),
-        Mistake(
-            "no detach, gradients add up",
-            "the gradient that the discriminator's loss left at A and b is added to the generator's own; detach the samples in "
-            "the discriminator's move, or empty the gradients before the generator's.",
-            _round_of(keeps=True),
+        "half of the discriminator's loss": _round_of(
+            d_loss=lambda real, fake: (-logsigmoid(real) - logsigmoid(-fake)).mean() / 2
         ),
-        Mistake(
-            "discriminator moves along",
-            "w and c have moved with the generator's loss too; the generator's move must change A and b alone.",
-            _round_of(g_moves="Abwc"),
-        ),
-        Mistake(
-            "minimax for non-saturating",
-            "the generator has lowered log(1 - D), the minimax loss; here it lowers -log D.",
-            _round_of(g_loss=lambda fake: logsigmoid(-fake).mean()),
-        ),
-        Mistake(
-            "simultaneous",
-            "the generator has played against the old discriminator; it moves second, and sees the new w and c.",
-            _round_of(sees="old"),
-        ),
-        Mistake(
-            "generator first",
-            "the generator has moved first; in a round the discriminator begins.",
-            _round_of(order="g d..."),
-        ),
-        Mistake(
-            "labels swapped",
-            "the discriminator's labels are swapped; it raises D on real examples and lowers it on samples.",
-            _round_of(d_loss=lambda real, fake: (-logsigmoid(-real) - logsigmoid(fake)).mean()),
-        ),
-        Mistake(
-            "discriminator climbs its loss",
-            "the discriminator has moved the wrong way: up its loss, where down is right.",
-            _round_of(d_sign=-1.0),
-        ),
-        Mistake(
-            "generator climbs its loss",
-            "the generator has moved the wrong way: up its loss, where down is right.",
-            _round_of(g_sign=-1.0),
-        ),
-        Mistake(
-            "both climb",
-            "both players have moved up their losses; subtract lr times the gradient.",
-            _round_of(d_sign=-1.0, g_sign=-1.0),
-        ),
-        Mistake(
-            "sum over the batch",
-            "the losses are added up over the batch; take the mean, so that the step does not grow with B.",
-            _round_of(
-                d_loss=lambda real, fake: (-logsigmoid(real) - logsigmoid(-fake)).sum(),
-                g_loss=lambda fake: -logsigmoid(fake).sum(),
-            ),
-        ),
-        Mistake(
-            "half of the discriminator's loss",
-            "the discriminator's step is half as long as it should be; its two halves add up, they are not averaged.",
-            _round_of(d_loss=lambda real, fake: (-logsigmoid(real) - logsigmoid(-fake)).mean() / 2),
-        ),
-        Mistake(
-            "samples left out",
-            "the discriminator has learned from real examples alone.",
-            _round_of(d_loss=lambda real, fake: -logsigmoid(real).mean()),
-        ),
-        Mistake(
-            "real examples left out",
-            "the discriminator has learned from samples alone.",
-            _round_of(d_loss=lambda real, fake: -logsigmoid(-fake).mean()),
-        ),
-        Mistake(
-            "discriminator stays",
-            "w and c have not moved.",
-            _round_of(batches=lambda x, z_d: []),
-        ),
-        Mistake("generator stays", "A and b have not moved.", _round_of(g_moves="")),
-        Mistake(
-            "noise used again",
-            "the generator has used the discriminator's noise again; z_g is its own.",
-            _round_of(fresh=lambda z_d, z_g: z_d[-1]),
-        ),
-        Mistake(
-            "one update only",
-            "the discriminator has moved once; it moves once for every batch in x.",
-            _round_of(batches=lambda x, z_d: [(x[0], z_d[0])]),
-        ),
-        Mistake(
-            "same batch again",
-            "the discriminator has used the first batch and its noise every time; take a fresh batch for each update.",
-            _round_of(batches=lambda x, z_d: [(x[0], z_d[0])] * len(x)),
-        ),
-        Mistake(
-            "same real batch again",
-            "the discriminator has seen the same real batch every time; update j takes x[j].",
-            _round_of(batches=lambda x, z_d: [(x[0], z) for z in z_d]),
-        ),
-        Mistake(
-            "same noise again",
-            "the discriminator has used the same noise every time; update j takes z_d[j].",
-            _round_of(batches=lambda x, z_d: [(real, z_d[0]) for real in x]),
-        ),
-        Mistake(
-            "one large batch",
-            "the batches are put together for one update; they are for one update each, the second from where the first ended.",
-            _round_of(batches=lambda x, z_d: [(x.flatten(0, 1), z_d.flatten(0, 1))]),
-        ),
-        Mistake(
-            "generator moves every time",
-            "the generator has moved after each update of the discriminator; in a round it moves once, at the end.",
-            _round_of(order="dg..."),
-        ),
-    ),
+        "samples left out": _round_of(d_loss=lambda real, fake: -logsigmoid(real).mean()),
+        "real examples left out": _round_of(d_loss=lambda real, fake: -logsigmoid(-fake).mean()),
+        "discriminator stays": _round_of(batches=lambda x, z_d: []),
+        "generator stays": _round_of(g_moves=""),
+        "noise used again": _round_of(fresh=lambda z_d, z_g: z_d[-1]),
+        "one update only": _round_of(batches=lambda x, z_d: [(x[0], z_d[0])]),
+        "same batch again": _round_of(batches=lambda x, z_d: [(x[0], z_d[0])] * len(x)),
+        "same real batch again": _round_of(batches=lambda x, z_d: [(x[0], z) for z in z_d]),
+        "same noise again": _round_of(batches=lambda x, z_d: [(real, z_d[0]) for real in x]),
+        "one large batch": _round_of(batches=lambda x, z_d: [(x.flatten(0, 1), z_d.flatten(0, 1))]),
+        "generator moves every time": _round_of(order="dg..."),
+    },
 )
 
 # --- 13.6 train one ---------------------------------------------------------------------------------------------------
@@ -842,55 +491,21 @@ def _played(x: Tensor, rounds: int = 30, lr: float = 0.02, quadratic: float = 1.
     return end[:, :D], end[:, D]
 
 
-_MISTAKES = (
-    Mistake(
-        "mode collapse",
-        "all samples are the same point; that is mode collapse.",
-        _generator_of(lambda A, b: (0 * A, b)),
-    ),
-    Mistake(
-        "untrained", "your samples are z itself; train A and b.", _generator_of(lambda A, b: (torch.eye(len(b)).to(b), 0 * b))
-    ),
-    Mistake(
-        "linear discriminator",
-        "the mean is right, and the covariance far off; is the discriminator linear? Only squares and products see a covariance.",
-        _generator_of(match=partial(_played, rounds=600, quadratic=0.0, rest=True)),
-    ),
-    Mistake("few rounds", "the game has hardly begun; play more rounds.", _generator_of(match=_played)),
-    Mistake(
-        "small learning rate",
-        "your samples are nearly z itself; take larger steps, or many more.",
-        _generator_of(match=partial(_played, rounds=100, lr=0.0005)),
-    ),
-    Mistake("no bias", "the samples are centred on 0; train b too.", _generator_of(lambda A, b: (A, 0 * b))),
-    Mistake("bias with the wrong sign", "b has the wrong sign.", _generator_of(lambda A, b: (A, -b))),
-    Mistake(
-        "independent dimensions",
-        "the dimensions of your samples are independent; those of the points are not.",
-        _generator_of(lambda A, b: ((A @ A.T).diag().sqrt().diag(), b)),
-    ),
-    Mistake(
-        "same width in all directions",
-        "your samples have the same width in all directions; the points do not.",
-        _generator_of(lambda A, b: ((A**2).sum().div(len(b)).sqrt() * torch.eye(len(b)).to(b), b)),
-    ),
-    Mistake(
-        "covariance for A",
-        "A A^T, the covariance of the samples, is the square of that of the points; is A their covariance, and not a root of it?",
-        _generator_of(lambda A, b: (A @ A.T, b)),
-    ),
-    Mistake(
-        "bias first",
-        "b stands in the first column; it belongs into the last.",
-        lambda x: _generator_of()(x).roll(1, 1),
-    ),
-    Mistake(
-        "transposed",
-        "A is transposed; samples are z @ A.T + b, and their covariance A A^T.",
-        _generator_of(lambda A, b: (A.T, b)),
-    ),
-    Mistake("twice as wide", "the samples lie twice as far from their centre.", _generator_of(lambda A, b: (2 * A, b))),
-)
+_MISTAKES = {
+    "mode collapse": _generator_of(lambda A, b: (0 * A, b)),
+    "untrained": _generator_of(lambda A, b: (torch.eye(len(b)).to(b), 0 * b)),
+    "linear discriminator": _generator_of(match=partial(_played, rounds=600, quadratic=0.0, rest=True)),
+    "few rounds": _generator_of(match=_played),
+    "small learning rate": _generator_of(match=partial(_played, rounds=100, lr=0.0005)),
+    "no bias": _generator_of(lambda A, b: (A, 0 * b)),
+    "bias with the wrong sign": _generator_of(lambda A, b: (A, -b)),
+    "independent dimensions": _generator_of(lambda A, b: ((A @ A.T).diag().sqrt().diag(), b)),
+    "same width in all directions": _generator_of(lambda A, b: ((A**2).sum().div(len(b)).sqrt() * torch.eye(len(b)).to(b), b)),
+    "covariance for A": _generator_of(lambda A, b: (A @ A.T, b)),
+    "bias first": lambda x: _generator_of()(x).roll(1, 1),
+    "transposed": _generator_of(lambda A, b: (A.T, b)),
+    "twice as wide": _generator_of(lambda A, b: (2 * A, b)),
+}
 
 
 def _spread(answer: np.ndarray) -> np.ndarray:
@@ -934,7 +549,7 @@ def _mean_only(inputs: Inputs, answer: np.ndarray) -> bool:
     return _far(answer[:, -1], inputs) < 0.15 and _frechet(inputs, with_mean) > 0.8
 
 
-_told = partial(told, _MISTAKES)
+_told = partial(told, "13.6")
 _HINTS = (
     _told("bias with the wrong sign", mended=lambda answer: answer * [1, 1, -1]),
     _told("bias first", mended=lambda answer: np.roll(answer, -1, axis=1)),
@@ -974,10 +589,10 @@ EXPERIMENT = Question(
     function="fit_generator",
     returns="(D, D + 1)",
     reference=_generator_of(),
-    example={"x": np.array([[0.0, 1.0], [1.0, 3.0], [1.0, 0.0], [2.0, 1.0]])},
+    example={"x": [[0.0, 1.0], [1.0, 3.0], [1.0, 0.0], [2.0, 1.0]]},
     checks=(
-        Check("trained", 3, _float32(_cloud), measure=_generator(0.35)),
-        Check("at rest", 1, _float32(_cloud), measure=_generator(0.25), of="trained"),
+        Check("trained", 3, _cloud, measure=_generator(0.35)),
+        Check("at rest", 1, _cloud, measure=_generator(0.25), of="trained"),
     ),
     mistakes=_MISTAKES,
     seconds=60.0,

@@ -17,18 +17,8 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from gencourse.grading.questions import Check, Hint, Inputs, Measure, Mistake, Question, told
+from gencourse.grading.questions import Check, Hint, Inputs, Measure, Question, told
 from gencourse.grading.questions.training import trained
-
-
-def _float32(draw: Callable[[np.random.Generator], Inputs]) -> Callable[[np.random.Generator], Inputs]:
-    """Numbers that float32 holds exactly: student and reference then see the same inputs."""
-    return lambda rng: {name: np.asarray(array, dtype=np.float32) for name, array in draw(rng).items()}
-
-
-def _check(name: str, points: int, draw: Callable[[np.random.Generator], Inputs], gradients: tuple[str, ...] = ()) -> Check:
-    return Check(name, points, _float32(draw), gradients, rtol=3e-5, atol=3e-5)
-
 
 # --- 15.1 least squares -----------------------------------------------------------------------------------------------
 
@@ -54,85 +44,33 @@ LEAST_SQUARES = Question(
     returns="(2, B)",
     reference=_least_squares,
     example={
-        "real": np.array([2.0]),
-        "fake": np.array([1.0]),
-        "a": np.array(-1.0),
-        "b": np.array(1.0),
-        "c": np.array(0.0),
+        "real": [2.0],
+        "fake": [1.0],
+        "a": -1.0,
+        "b": 1.0,
+        "c": 0.0,
     },
-    checks=(_check("values", 2, lambda rng: _outputs(rng, B=5)),),
-    mistakes=(
-        Mistake(
-            "no half",
-            "twice the right value; the paper's losses have a factor 1/2 in front of each square.",
-            lambda real, fake, a, b, c: 2 * _least_squares(real, fake, a, b, c),
+    checks=(Check("values", 2, lambda rng: _outputs(rng, B=5)),),
+    mistakes={
+        "no half": lambda real, fake, a, b, c: 2 * _least_squares(real, fake, a, b, c),
+        "labels swapped": lambda real, fake, a, b, c: _least_squares(real, fake, b, a, c),
+        "generator wants a": lambda real, fake, a, b, c: _least_squares(real, fake, a, b, a),
+        "generator wants b": lambda real, fake, a, b, c: _least_squares(real, fake, a, b, b),
+        "targets ignored": lambda real, fake, a, b, c: _least_squares(real, fake, 0 * a, 1 + 0 * b, 1 + 0 * c),
+        "sigmoid": lambda real, fake, a, b, c: _least_squares(real.sigmoid(), fake.sigmoid(), a, b, c),
+        "absolute values": lambda real, fake, a, b, c: torch.stack(
+            [0.5 * (real - b).abs() + 0.5 * (fake - a).abs(), 0.5 * (fake - c).abs()]
         ),
-        Mistake(
-            "labels swapped",
-            "a and b have changed places: real examples are drawn to b and generated ones to a.",
-            lambda real, fake, a, b, c: _least_squares(real, fake, b, a, c),
+        "minus": lambda real, fake, a, b, c: torch.stack([0.5 * (real - b) ** 2 - 0.5 * (fake - a) ** 2, 0.5 * (fake - c) ** 2]),
+        "real examples only": lambda real, fake, a, b, c: torch.stack([0.5 * (real - b) ** 2, 0.5 * (fake - c) ** 2]),
+        "generated examples only": lambda real, fake, a, b, c: torch.stack([0.5 * (fake - a) ** 2, 0.5 * (fake - c) ** 2]),
+        "real and generated swapped": lambda real, fake, a, b, c: _least_squares(fake, real, a, b, c),
+        "the generator maximises": lambda real, fake, a, b, c: torch.stack(
+            [0.5 * (real - b) ** 2 + 0.5 * (fake - a) ** 2, -0.5 * (fake - a) ** 2]
         ),
-        Mistake(
-            "generator wants a",
-            "your generator draws its examples to a, the discriminator's own target for them; it wants c.",
-            lambda real, fake, a, b, c: _least_squares(real, fake, a, b, a),
-        ),
-        Mistake(
-            "generator wants b",
-            "your generator aims at b; that is the usual choice of c, but here c is a number of its own.",
-            lambda real, fake, a, b, c: _least_squares(real, fake, a, b, b),
-        ),
-        Mistake(
-            "targets ignored",
-            "you use the targets 0, 1 and 1 whatever a, b and c are.",
-            lambda real, fake, a, b, c: _least_squares(real, fake, 0 * a, 1 + 0 * b, 1 + 0 * c),
-        ),
-        Mistake(
-            "sigmoid",
-            "you take a sigmoid first; the least-squares discriminator gives a raw number, and its square needs no probability.",
-            lambda real, fake, a, b, c: _least_squares(real.sigmoid(), fake.sigmoid(), a, b, c),
-        ),
-        Mistake(
-            "absolute values",
-            "you take absolute values; these are squares, so that the gradient grows with the distance.",
-            lambda real, fake, a, b, c: torch.stack([0.5 * (real - b).abs() + 0.5 * (fake - a).abs(), 0.5 * (fake - c).abs()]),
-        ),
-        Mistake(
-            "minus",
-            "the discriminator subtracts its term on generated examples; it lowers both of its squares.",
-            lambda real, fake, a, b, c: torch.stack([0.5 * (real - b) ** 2 - 0.5 * (fake - a) ** 2, 0.5 * (fake - c) ** 2]),
-        ),
-        Mistake(
-            "real examples only",
-            "your discriminator's loss has no term for generated examples.",
-            lambda real, fake, a, b, c: torch.stack([0.5 * (real - b) ** 2, 0.5 * (fake - c) ** 2]),
-        ),
-        Mistake(
-            "generated examples only",
-            "your discriminator's loss has no term for real examples.",
-            lambda real, fake, a, b, c: torch.stack([0.5 * (fake - a) ** 2, 0.5 * (fake - c) ** 2]),
-        ),
-        Mistake(
-            "real and generated swapped",
-            "real and fake have changed places.",
-            lambda real, fake, a, b, c: _least_squares(fake, real, a, b, c),
-        ),
-        Mistake(
-            "the generator maximises",
-            "the generator's loss is the discriminator's with its sign turned; it has a square and a target of its own.",
-            lambda real, fake, a, b, c: torch.stack([0.5 * (real - b) ** 2 + 0.5 * (fake - a) ** 2, -0.5 * (fake - a) ** 2]),
-        ),
-        Mistake(
-            "order",
-            "the two losses have changed places: the discriminator's comes first.",
-            lambda real, fake, a, b, c: _least_squares(real, fake, a, b, c).flip(0),
-        ),
-        Mistake(
-            "mean over the batch",
-            "you average over the batch; return one number for each example.",
-            lambda real, fake, a, b, c: _least_squares(real, fake, a, b, c).mean(1),
-        ),
-    ),
+        "order": lambda real, fake, a, b, c: _least_squares(real, fake, a, b, c).flip(0),
+        "mean over the batch": lambda real, fake, a, b, c: _least_squares(real, fake, a, b, c).mean(1),
+    },
 )
 
 # --- 15.2 the Wasserstein distance in one dimension -------------------------------------------------------------------
@@ -158,83 +96,27 @@ WASSERSTEIN = Question(
     function="wasserstein_1d",
     returns="(B,)",
     reference=_wasserstein,
-    example={"x": np.array([[3.0, 0.0]]), "y": np.array([[1.0, 5.0]])},
+    example={"x": [[3.0, 0.0]], "y": [[1.0, 5.0]]},
     checks=(
-        _check("values", 2, lambda rng: _points(rng, B=5, N=7)),
-        _check("gradients", 1, lambda rng: _points(rng, B=4, N=6), ("x",)),
+        Check("values", 2, lambda rng: _points(rng, B=5, N=7)),
+        Check("gradients", 1, lambda rng: _points(rng, B=4, N=6), ("x",)),
     ),
-    mistakes=(
-        Mistake(
-            "not sorted",
-            "you pair the points in the order in which they come; the cheapest pairing on a line is that of the sorted points.",
-            lambda x, y: (x - y).abs().mean(1),
-        ),
-        Mistake(
-            "sorted over the wrong axis",
-            "you sort over the rows (axis 0); each row is a cloud of its own, to be sorted by itself.",
-            lambda x, y: (x.sort(dim=0).values - y.sort(dim=0).values).abs().mean(1),
-        ),
-        Mistake(
-            "one side sorted",
-            "only x is sorted; both clouds have to be.",
-            lambda x, y: (x.sort(dim=1).values - y).abs().mean(1),
-        ),
-        Mistake(
-            "sorted against the order",
-            "one cloud is sorted up and the other down; that is the dearest pairing there is.",
-            lambda x, y: (x.sort(dim=1).values - y.sort(dim=1, descending=True).values).abs().mean(1),
-        ),
-        Mistake(
-            "no absolute value",
-            "without absolute values the ways back and forth cancel, and only the difference of the means is left.",
-            lambda x, y: _sorted_gap(x, y).mean(1),
-        ),
-        Mistake(
-            "distance of the means",
-            "that is the distance of the two means; clouds with one mean may still be far apart.",
-            lambda x, y: (x.mean(1) - y.mean(1)).abs(),
-        ),
-        Mistake(
-            "squared",
-            "you square the distances: that is the square of the 2-Wasserstein distance.",
-            lambda x, y: (_sorted_gap(x, y) ** 2).mean(1),
-        ),
-        Mistake(
-            "root of the mean square",
-            "that is the 2-Wasserstein distance; here the cost is the distance itself, without squares and roots.",
-            lambda x, y: (_sorted_gap(x, y) ** 2).mean(1).sqrt(),
-        ),
-        Mistake(
-            "sum",
-            "you add up over the points; each carries the mass 1/N, so take the mean.",
-            lambda x, y: _sorted_gap(x, y).abs().sum(1),
-        ),
-        Mistake(
-            "largest",
-            "that is the longest way any point has to go; take the mean over all.",
-            lambda x, y: _sorted_gap(x, y).abs().max(1).values,
-        ),
-        Mistake(
-            "all pairs",
-            "you average over all pairs of points; in a transport plan each point goes to one place.",
-            lambda x, y: (x[:, :, None] - y[:, None, :]).abs().mean((1, 2)),
-        ),
-        Mistake(
-            "nearest",
-            "each x goes to its nearest y; a transport plan must also fill every y, once.",
-            lambda x, y: (x[:, :, None] - y[:, None, :]).abs().min(2).values.mean(1),
-        ),
-        Mistake(
-            "mean over the batch",
-            "you average over the rows too; return one number for each row.",
-            lambda x, y: _wasserstein(x, y).mean(),
-        ),
-        Mistake(
-            "no gradient",
-            "no gradient arrives at x; sorting is differentiable in PyTorch, so stay with tensors: no NumPy, detach or .item().",
-            lambda x, y: _wasserstein(x.detach(), y),
-        ),
-    ),
+    mistakes={
+        "not sorted": lambda x, y: (x - y).abs().mean(1),
+        "sorted over the wrong axis": lambda x, y: (x.sort(dim=0).values - y.sort(dim=0).values).abs().mean(1),
+        "one side sorted": lambda x, y: (x.sort(dim=1).values - y).abs().mean(1),
+        "sorted against the order": lambda x, y: (x.sort(dim=1).values - y.sort(dim=1, descending=True).values).abs().mean(1),
+        "no absolute value": lambda x, y: _sorted_gap(x, y).mean(1),
+        "distance of the means": lambda x, y: (x.mean(1) - y.mean(1)).abs(),
+        "squared": lambda x, y: (_sorted_gap(x, y) ** 2).mean(1),
+        "root of the mean square": lambda x, y: (_sorted_gap(x, y) ** 2).mean(1).sqrt(),
+        "sum": lambda x, y: _sorted_gap(x, y).abs().sum(1),
+        "largest": lambda x, y: _sorted_gap(x, y).abs().max(1).values,
+        "all pairs": lambda x, y: (x[:, :, None] - y[:, None, :]).abs().mean((1, 2)),
+        "nearest": lambda x, y: (x[:, :, None] - y[:, None, :]).abs().min(2).values.mean(1),
+        "mean over the batch": lambda x, y: _wasserstein(x, y).mean(),
+        "no gradient": lambda x, y: _wasserstein(x.detach(), y),
+    },
 )
 
 # --- 15.3 Jensen-Shannon ----------------------------------------------------------------------------------------------
@@ -280,88 +162,28 @@ JENSEN_SHANNON = Question(
     function="jensen_shannon",
     returns="(B,)",
     reference=_jensen_shannon,
-    example={"p": np.array([[0.5, 0.5]]), "q": np.array([[1.0, 0.0]])},
+    example={"p": [[0.5, 0.5]], "q": [[1.0, 0.0]]},
     checks=(
-        _check("values", 2, lambda rng: _distributions(rng, B=5, K=7)),
-        _check("zeros", 2, lambda rng: _distributions(rng, B=6, K=9, zeros=True)),
+        Check("values", 2, lambda rng: _distributions(rng, B=5, K=7)),
+        Check("zeros", 2, lambda rng: _distributions(rng, B=6, K=9, zeros=True)),
     ),
-    mistakes=(
-        Mistake(
-            "zero times infinity",
-            "where a probability is zero your answer is NaN; 0 log 0 counts as 0, but the computer multiplies 0 by infinity.",
-            _naive,
-        ),
-        Mistake(
-            "outcomes dropped",
-            "you leave out outcomes that only one of the two has; they are what tells disjoint distributions apart.",
-            _dropped,
-        ),
-        Mistake(
-            "KL",
-            "that is KL(p || q); the Jensen-Shannon divergence compares both with their average m.",
-            lambda p, q: _kl(p, q),
-        ),
-        Mistake(
-            "KL the other way",
-            "that is KL(q || p); the Jensen-Shannon divergence compares both with their average m.",
-            lambda p, q: _kl(q, p),
-        ),
-        Mistake(
-            "symmetric KL",
-            "that is the mean of the KL divergences in both directions; take each from the average m, not from the other.",
-            lambda p, q: (_kl(p, q) + _kl(q, p)) / 2,
-        ),
-        Mistake(
-            "no half",
-            "twice the right value; the two divergences have the weight 1/2 each, so that the largest value is log 2.",
-            lambda p, q: 2 * _jensen_shannon(p, q),
-        ),
-        Mistake(
-            "one side",
-            "that is KL(p || m) alone; KL(q || m) counts as much.",
-            lambda p, q: _kl(p, (p + q) / 2),
-        ),
-        Mistake(
-            "other direction",
-            "you take the divergences of m from p and q; the expectations belong under p and q.",
-            lambda p, q: (_kl((p + q) / 2, p) + _kl((p + q) / 2, q)) / 2,
-        ),
-        Mistake(
-            "m not halved",
-            "m is p + q, which sums to 2; halve it, or every answer is too small by log 2.",
-            lambda p, q: _jensen_shannon(p, q) - math.log(2),
-        ),
-        Mistake(
-            "value of the game",
-            "that is the value of the game at the best discriminator, 2 JSD - log 4; solve for JSD.",
-            lambda p, q: 2 * _jensen_shannon(p, q) - math.log(4),
-        ),
-        Mistake(
-            "square root",
-            "you take the square root, which makes it a metric; the divergence is without.",
-            lambda p, q: _jensen_shannon(p, q).clamp_min(0).sqrt(),
-        ),
-        Mistake(
-            "sign",
-            "the sign is turned round; a divergence is never negative.",
-            lambda p, q: -_jensen_shannon(p, q),
-        ),
-        Mistake(
-            "bits",
-            "your answer is in bits; use the natural logarithm, which gives nats.",
-            lambda p, q: _jensen_shannon(p, q) / math.log(2),
-        ),
-        Mistake(
-            "mean over outcomes",
-            "you average over the outcomes; the expectation is a sum, weighted by the probabilities.",
-            lambda p, q: _jensen_shannon(p, q) / p.shape[1],
-        ),
-        Mistake(
-            "mean over the batch",
-            "you average over the rows; return one number for each.",
-            lambda p, q: _jensen_shannon(p, q).mean(),
-        ),
-    ),
+    mistakes={
+        "zero times infinity": _naive,
+        "outcomes dropped": _dropped,
+        "KL": lambda p, q: _kl(p, q),
+        "KL the other way": lambda p, q: _kl(q, p),
+        "symmetric KL": lambda p, q: (_kl(p, q) + _kl(q, p)) / 2,
+        "no half": lambda p, q: 2 * _jensen_shannon(p, q),
+        "one side": lambda p, q: _kl(p, (p + q) / 2),
+        "other direction": lambda p, q: (_kl((p + q) / 2, p) + _kl((p + q) / 2, q)) / 2,
+        "m not halved": lambda p, q: _jensen_shannon(p, q) - math.log(2),
+        "value of the game": lambda p, q: 2 * _jensen_shannon(p, q) - math.log(4),
+        "square root": lambda p, q: _jensen_shannon(p, q).clamp_min(0).sqrt(),
+        "sign": lambda p, q: -_jensen_shannon(p, q),
+        "bits": lambda p, q: _jensen_shannon(p, q) / math.log(2),
+        "mean over outcomes": lambda p, q: _jensen_shannon(p, q) / p.shape[1],
+        "mean over the batch": lambda p, q: _jensen_shannon(p, q).mean(),
+    },
 )
 
 # --- 15.4 the critic's loss -------------------------------------------------------------------------------------------
@@ -387,10 +209,10 @@ def _critic_loss(real: Tensor, fake: Tensor, W: Tensor, v: Tensor) -> Tensor:
 
 
 _IMAGES_EXAMPLE = {
-    "real": np.array([[[1.0, 0.0]]]),
-    "fake": np.array([[[0.0, -1.0]]]),
-    "W": np.array([[1.0, 0.0]]),
-    "v": np.array([2.0]),
+    "real": [[[1.0, 0.0]]],
+    "fake": [[[0.0, -1.0]]],
+    "W": [[1.0, 0.0]],
+    "v": [2.0],
 }
 
 CRITIC = Question(
@@ -401,76 +223,24 @@ CRITIC = Question(
     reference=_critic_loss,
     example=_IMAGES_EXAMPLE,
     checks=(
-        _check("values", 1, lambda rng: _images(rng, B=5, h=2, w=3, H=4)),
-        _check("gradients", 1, lambda rng: _images(rng, B=6, h=3, w=2, H=5), ("W", "v")),
+        Check("values", 1, lambda rng: _images(rng, B=5, h=2, w=3, H=4)),
+        Check("gradients", 1, lambda rng: _images(rng, B=6, h=3, w=2, H=5), ("W", "v")),
     ),
-    mistakes=(
-        Mistake(
-            "sign",
-            "the sign is turned round: this is a loss, and lowering it must raise the critic on real examples.",
-            lambda real, fake, W, v: -_critic_loss(real, fake, W, v),
-        ),
-        Mistake(
-            "sigmoid",
-            "you take a sigmoid; a critic gives any number, and between 0 and 1 it could not be as steep as it should.",
-            lambda real, fake, W, v: _critic(fake, W, v).sigmoid() - _critic(real, W, v).sigmoid(),
-        ),
-        Mistake(
-            "cross-entropy",
-            "that is the loss of the original GAN's discriminator; the critic's has no logarithm.",
-            lambda real, fake, W, v: softplus(-_critic(real, W, v)) + softplus(_critic(fake, W, v)),
-        ),
-        Mistake(
-            "sum",
-            "you add the two outputs; the critic is to tell real from generated, so one of them counts negative.",
-            lambda real, fake, W, v: _critic(fake, W, v) + _critic(real, W, v),
-        ),
-        Mistake(
-            "negative sum",
-            "both outputs count negative; the critic is to tell real from generated, so one of them counts positive.",
-            lambda real, fake, W, v: -_critic(fake, W, v) - _critic(real, W, v),
-        ),
-        Mistake(
-            "absolute value",
-            "you take the absolute value; then the critic may give either side the higher number.",
-            lambda real, fake, W, v: _critic_loss(real, fake, W, v).abs(),
-        ),
-        Mistake(
-            "squared",
-            "you square the difference; the dual of the Wasserstein distance has none.",
-            lambda real, fake, W, v: _critic_loss(real, fake, W, v) ** 2,
-        ),
-        Mistake(
-            "hinge",
-            "that is the hinge loss, which stops at a margin; the Wasserstein critic goes on.",
-            lambda real, fake, W, v: (1 - _critic(real, W, v)).relu() + (1 + _critic(fake, W, v)).relu(),
-        ),
-        Mistake(
-            "critic of the difference",
-            "you give the critic the difference of the images; it judges each by itself.",
-            lambda real, fake, W, v: _critic(fake - real, W, v),
-        ),
-        Mistake(
-            "generated examples only",
-            "your loss has no term for real examples.",
-            lambda real, fake, W, v: _critic(fake, W, v),
-        ),
-        Mistake(
-            "real examples only",
-            "your loss has no term for generated examples.",
-            lambda real, fake, W, v: -_critic(real, W, v),
-        ),
-        Mistake(
-            "mean over the batch",
-            "you average over the batch; return one number for each example.",
-            lambda real, fake, W, v: _critic_loss(real, fake, W, v).mean(),
-        ),
-        Mistake(
-            "no gradient",
-            "no gradient arrives at W and v, so the critic could not learn; look for detach, NumPy or torch.no_grad.",
-            lambda real, fake, W, v: _critic_loss(real, fake, W.detach(), v.detach()),
-        ),
-    ),
+    mistakes={
+        "sign": lambda real, fake, W, v: -_critic_loss(real, fake, W, v),
+        "sigmoid": lambda real, fake, W, v: _critic(fake, W, v).sigmoid() - _critic(real, W, v).sigmoid(),
+        "cross-entropy": lambda real, fake, W, v: softplus(-_critic(real, W, v)) + softplus(_critic(fake, W, v)),
+        "sum": lambda real, fake, W, v: _critic(fake, W, v) + _critic(real, W, v),
+        "negative sum": lambda real, fake, W, v: -_critic(fake, W, v) - _critic(real, W, v),
+        "absolute value": lambda real, fake, W, v: _critic_loss(real, fake, W, v).abs(),
+        "squared": lambda real, fake, W, v: _critic_loss(real, fake, W, v) ** 2,
+        "hinge": lambda real, fake, W, v: (1 - _critic(real, W, v)).relu() + (1 + _critic(fake, W, v)).relu(),
+        "critic of the difference": lambda real, fake, W, v: _critic(fake - real, W, v),
+        "generated examples only": lambda real, fake, W, v: _critic(fake, W, v),
+        "real examples only": lambda real, fake, W, v: -_critic(real, W, v),
+        "mean over the batch": lambda real, fake, W, v: _critic_loss(real, fake, W, v).mean(),
+        "no gradient": lambda real, fake, W, v: _critic_loss(real, fake, W.detach(), v.detach()),
+    },
 )
 
 # --- 15.5 BEGAN's balance ---------------------------------------------------------------------------------------------
@@ -514,98 +284,36 @@ BALANCE = Question(
     returns="(R, 2)",
     reference=_balance,
     example={
-        "k": np.array([0.5]),
-        "real": np.array([[1.0, 3.0]]),
-        "fake": np.array([[0.25, 0.75]]),
-        "gamma": np.array(0.5),
-        "step": np.array(0.1),
+        "k": [0.5],
+        "real": [[1.0, 3.0]],
+        "fake": [[0.25, 0.75]],
+        "gamma": 0.5,
+        "step": 0.1,
     },
     checks=(
-        _check("inside", 2, lambda rng: _runs(rng, R=4, B=5)),
-        _check("at the ends", 1, lambda rng: _runs(rng, R=6, B=3, ends=True)),
+        Check("inside", 2, lambda rng: _runs(rng, R=4, B=5)),
+        Check("at the ends", 1, lambda rng: _runs(rng, R=6, B=3, ends=True)),
     ),
-    mistakes=(
-        Mistake(
-            "k not clamped",
-            "k leaves [0, 1]; outside it the autoencoder would forget the data, or learn to bring generated images back.",
-            _balance_of(_gap, lambda k, step, d: k + step * d),
+    mistakes={
+        "k not clamped": _balance_of(_gap, lambda k, step, d: k + step * d),
+        "k clamped below only": _balance_of(_gap, lambda k, step, d: (k + step * d).clamp_min(0)),
+        "k clamped above only": _balance_of(_gap, lambda k, step, d: (k + step * d).clamp_max(1)),
+        "gamma on the wrong term": _balance_of(lambda x, g, gamma: x - gamma * g),
+        "gamma on both terms": _balance_of(lambda x, g, gamma: gamma * (x - g)),
+        "no gamma": _balance_of(lambda x, g, gamma: x - g),
+        "sign": _balance_of(lambda x, g, gamma: g - gamma * x),
+        "no step": _balance_of(_gap, lambda k, step, d: (k + d).clamp(0, 1)),
+        "k not kept": _balance_of(_gap, lambda k, step, d: (step * d + 0 * k).clamp(0, 1)),
+        "no absolute value in M": _balance_of(_gap, m_of=lambda x, d: x + d),
+        "M is the gap": _balance_of(_gap, m_of=lambda x, d: d.abs()),
+        "M is the error": _balance_of(_gap, m_of=lambda x, d: x),
+        "real and generated swapped": lambda k, real, fake, gamma, step: _balance(k, fake, real, gamma, step),
+        "sum over the batch": lambda k, real, fake, gamma, step: _balance(
+            k, real.sum(1, keepdim=True), fake.sum(1, keepdim=True), gamma, step
         ),
-        Mistake(
-            "k clamped below only",
-            "k rises above 1; it has an upper end too.",
-            _balance_of(_gap, lambda k, step, d: (k + step * d).clamp_min(0)),
-        ),
-        Mistake(
-            "k clamped above only",
-            "k falls below 0; it has a lower end too.",
-            _balance_of(_gap, lambda k, step, d: (k + step * d).clamp_max(1)),
-        ),
-        Mistake(
-            "gamma on the wrong term",
-            "gamma multiplies the generated error; balance means L(G(z)) = gamma L(x).",
-            _balance_of(lambda x, g, gamma: x - gamma * g),
-        ),
-        Mistake(
-            "gamma on both terms",
-            "gamma multiplies both errors; it is the ratio of the two and stands with L(x) alone.",
-            _balance_of(lambda x, g, gamma: gamma * (x - g)),
-        ),
-        Mistake(
-            "no gamma",
-            "gamma has no effect; without it both errors would have to be equal.",
-            _balance_of(lambda x, g, gamma: x - g),
-        ),
-        Mistake(
-            "sign",
-            "k moves the wrong way: when generated images come back too well, it must rise.",
-            _balance_of(lambda x, g, gamma: g - gamma * x),
-        ),
-        Mistake(
-            "no step",
-            "k moves by the whole gap; `step` says how much of it.",
-            _balance_of(_gap, lambda k, step, d: (k + d).clamp(0, 1)),
-        ),
-        Mistake(
-            "k not kept",
-            "the new k does not depend on the old one; k adds up what it has seen.",
-            _balance_of(_gap, lambda k, step, d: (step * d + 0 * k).clamp(0, 1)),
-        ),
-        Mistake(
-            "no absolute value in M",
-            "M lacks the absolute value: an imbalance to either side is bad.",
-            _balance_of(_gap, m_of=lambda x, d: x + d),
-        ),
-        Mistake(
-            "M is the gap",
-            "M is the gap alone; the reconstruction error of real examples counts too.",
-            _balance_of(_gap, m_of=lambda x, d: d.abs()),
-        ),
-        Mistake(
-            "M is the error",
-            "M is the error on real examples alone; the gap counts too.",
-            _balance_of(_gap, m_of=lambda x, d: x),
-        ),
-        Mistake(
-            "real and generated swapped",
-            "real and fake have changed places.",
-            lambda k, real, fake, gamma, step: _balance(k, fake, real, gamma, step),
-        ),
-        Mistake(
-            "sum over the batch",
-            "you add up the errors of a batch; take their mean, or the pace of k depends on the size of the batch.",
-            lambda k, real, fake, gamma, step: _balance(k, real.sum(1, keepdim=True), fake.sum(1, keepdim=True), gamma, step),
-        ),
-        Mistake(
-            "order",
-            "k and M have changed places: k comes first.",
-            lambda *inputs: _balance(*inputs).flip(1),
-        ),
-        Mistake(
-            "rows and columns",
-            "your answer has a column for each run; return a row for each, with k and M in it.",
-            lambda *inputs: _balance(*inputs).T,
-        ),
-    ),
+        "order": lambda *inputs: _balance(*inputs).flip(1),
+        "rows and columns": lambda *inputs: _balance(*inputs).T,
+    },
 )
 
 # --- 15.6 the gradient penalty ----------------------------------------------------------------------------------------
@@ -663,118 +371,38 @@ PENALTY = Question(
     returns="(B,)",
     reference=_penalty,
     example={
-        "real": np.array([[[1.0, 0.0]]]),
-        "fake": np.array([[[-1.0, 0.0]]]),
-        "t": np.array([0.5]),
-        "W": np.array([[3.0, 4.0]]),
-        "v": np.array([1.0]),
+        "real": [[[1.0, 0.0]]],
+        "fake": [[[-1.0, 0.0]]],
+        "t": [0.5],
+        "W": [[3.0, 4.0]],
+        "v": [1.0],
     },
     checks=(
-        _check("values", 3, lambda rng: _mixed(rng, B=5, h=2, w=3, H=4)),
-        _check("gradients", 2, lambda rng: _mixed(rng, B=6, h=3, w=4, H=5), ("W", "v")),
+        Check("values", 3, lambda rng: _mixed(rng, B=5, h=2, w=3, H=4)),
+        Check("gradients", 2, lambda rng: _mixed(rng, B=6, h=3, w=4, H=5), ("W", "v")),
     ),
-    mistakes=(
-        Mistake(
-            "norm over the last axis",
-            "the norm runs over one axis of the image, so that each row of pixels has its own slope; take it over all pixels.",
-            _penalty_of(lambda g: (g.norm(dim=2) - 1) ** 2),
-        ),
-        Mistake(
-            "norm over the first image axis",
-            "the norm runs over axis 1 only, a habit from vectors; an image has two axes, and the norm goes over both.",
-            _penalty_of(lambda g: (g.norm(dim=1) - 1) ** 2),
-        ),
-        Mistake(
-            "norm over one axis, then the mean",
-            "the norm runs over axis 1 only and the rest is averaged; an image has two axes, and the norm goes over both.",
-            _penalty_of(lambda g: ((g.norm(dim=1) - 1) ** 2).mean(1)),
-        ),
-        Mistake(
-            "norm over the last axis, then the mean",
-            "the norm runs over the last axis only and the rest is averaged; an image has two axes, and the norm goes over both.",
-            _penalty_of(lambda g: ((g.norm(dim=2) - 1) ** 2).mean(1)),
-        ),
-        Mistake(
-            "norm over the batch",
-            "the norm runs over the whole batch; each example has its own.",
-            _penalty_of(lambda g: (g.norm() - 1) ** 2),
-        ),
-        Mistake(
-            "no square root",
-            "the square root of the norm is missing: you compare the squared slope with 1.",
-            _penalty_of(lambda g: (g.flatten(1).square().sum(1) - 1) ** 2),
-        ),
-        Mistake(
-            "mean of squares",
-            "inside the root you average over the pixels; a norm adds up the squares.",
-            _penalty_of(lambda g: (g.flatten(1).square().mean(1).sqrt() - 1) ** 2),
-        ),
-        Mistake(
-            "sum of absolute values",
-            "you add up absolute values; the norm is the root of the sum of squares.",
-            _penalty_of(lambda g: (g.flatten(1).abs().sum(1) - 1) ** 2),
-        ),
-        Mistake(
-            "one-sided",
-            "you penalise slopes above 1 only; here slopes below 1 count as well, for the best critic has slope 1.",
-            _penalty_of(lambda g: (_norm(g) - 1).relu() ** 2),
-        ),
-        Mistake(
-            "target 0",
-            "you draw the slope to 0; the best critic has slope 1 between real and generated examples.",
-            _penalty_of(lambda g: _norm(g) ** 2),
-        ),
-        Mistake(
-            "absolute value for square",
-            "you take the absolute value of the deviation; the penalty is its square.",
-            _penalty_of(lambda g: (_norm(g) - 1).abs()),
-        ),
-        Mistake(
-            "weight included",
-            "ten times the right value; the weight of the penalty does not belong here.",
-            _penalty_of(lambda g: 10 * _two_sided(g)),
-        ),
-        Mistake(
-            "mixed the other way",
-            "t and 1 - t have changed places; it would train as well, but here t is the real example's share.",
-            _penalty_of(_two_sided, lambda real, fake, t: _between(fake, real, t)),
-        ),
-        Mistake(
-            "at the real examples",
-            "the slope is taken at the real examples; take it at the mixtures.",
-            _penalty_of(_two_sided, lambda real, fake, t: real),
-        ),
-        Mistake(
-            "at the generated examples",
-            "the slope is taken at the generated examples; take it at the mixtures.",
-            _penalty_of(_two_sided, lambda real, fake, t: fake),
-        ),
-        Mistake(
-            "half-way",
-            "t has no effect: you take the slope half-way for every example.",
-            _penalty_of(_two_sided, lambda real, fake, t: (real + fake) / 2),
-        ),
-        Mistake(
-            "one t for all",
-            "every example is mixed with the same t; each has its own.",
-            _penalty_of(_two_sided, lambda real, fake, t: t[0] * real + (1 - t[0]) * fake),
-        ),
-        Mistake(
-            "added, not mixed",
-            "you add t times the real example to the whole generated one; the shares of a mixture add up to 1.",
-            _penalty_of(_two_sided, lambda real, fake, t: fake + t[:, None, None] * real),
-        ),
-        Mistake(
-            "mean over the batch",
-            "you average over the batch; return one number for each example.",
-            lambda *inputs: _penalty(*inputs).mean(),
-        ),
-        Mistake(
-            "no gradient",
-            "the value is right, but no gradient arrives at W and v; torch.autograd.grad needs create_graph=True.",
-            lambda real, fake, t, W, v: _penalty(real, fake, t, W.detach(), v.detach()),
-        ),
-    ),
+    mistakes={
+        "norm over the last axis": _penalty_of(lambda g: (g.norm(dim=2) - 1) ** 2),
+        "norm over the first image axis": _penalty_of(lambda g: (g.norm(dim=1) - 1) ** 2),
+        "norm over one axis, then the mean": _penalty_of(lambda g: ((g.norm(dim=1) - 1) ** 2).mean(1)),
+        "norm over the last axis, then the mean": _penalty_of(lambda g: ((g.norm(dim=2) - 1) ** 2).mean(1)),
+        "norm over the batch": _penalty_of(lambda g: (g.norm() - 1) ** 2),
+        "no square root": _penalty_of(lambda g: (g.flatten(1).square().sum(1) - 1) ** 2),
+        "mean of squares": _penalty_of(lambda g: (g.flatten(1).square().mean(1).sqrt() - 1) ** 2),
+        "sum of absolute values": _penalty_of(lambda g: (g.flatten(1).abs().sum(1) - 1) ** 2),
+        "one-sided": _penalty_of(lambda g: (_norm(g) - 1).relu() ** 2),
+        "target 0": _penalty_of(lambda g: _norm(g) ** 2),
+        "absolute value for square": _penalty_of(lambda g: (_norm(g) - 1).abs()),
+        "weight included": _penalty_of(lambda g: 10 * _two_sided(g)),
+        "mixed the other way": _penalty_of(_two_sided, lambda real, fake, t: _between(fake, real, t)),
+        "at the real examples": _penalty_of(_two_sided, lambda real, fake, t: real),
+        "at the generated examples": _penalty_of(_two_sided, lambda real, fake, t: fake),
+        "half-way": _penalty_of(_two_sided, lambda real, fake, t: (real + fake) / 2),
+        "one t for all": _penalty_of(_two_sided, lambda real, fake, t: t[0] * real + (1 - t[0]) * fake),
+        "added, not mixed": _penalty_of(_two_sided, lambda real, fake, t: fake + t[:, None, None] * real),
+        "mean over the batch": lambda *inputs: _penalty(*inputs).mean(),
+        "no gradient": lambda real, fake, t, W, v: _penalty(real, fake, t, W.detach(), v.detach()),
+    },
 )
 
 # --- 15.7 train one ---------------------------------------------------------------------------------------------------
@@ -873,69 +501,24 @@ def _trained_critic(
     return fit
 
 
-_MISTAKES = (
-    Mistake(
-        "sign",
-        "the critic is high on generated points; it should be high on real ones.",
-        _trained_critic(end=lambda f, n: -f),
+_MISTAKES = {
+    "sign": _trained_critic(end=lambda f, n: -f),
+    "parts swapped": _trained_critic(end=lambda f, n: f.roll(n)),
+    "no penalty": _trained_critic(penalty=lambda slope: 0 * slope),
+    "slope towards 0": _trained_critic(penalty=lambda slope: slope**2),
+    "classifier": _trained_critic(penalty=lambda slope: 0 * slope, loss=lambda real, fake: softplus(-real) + softplus(fake)),
+    "probabilities": _trained_critic(
+        penalty=lambda slope: 0 * slope,
+        loss=lambda real, fake: softplus(-real) + softplus(fake),
+        end=lambda f, n: f.sigmoid(),
     ),
-    Mistake(
-        "parts swapped",
-        "the values of the real points come first, then those of the generated ones.",
-        _trained_critic(end=lambda f, n: f.roll(n)),
-    ),
-    Mistake(
-        "no penalty",
-        "nothing keeps the slope near 1, so that the critic is steep in one place and flat in another.",
-        _trained_critic(penalty=lambda slope: 0 * slope),
-    ),
-    Mistake(
-        "slope towards 0",
-        "the penalty pulls the slope towards 0, so that the critic is too flat; it should be near 1.",
-        _trained_critic(penalty=lambda slope: slope**2),
-    ),
-    Mistake(
-        "classifier",
-        "that is a discriminator's logit; a critic raises the difference of the means.",
-        _trained_critic(penalty=lambda slope: 0 * slope, loss=lambda real, fake: softplus(-real) + softplus(fake)),
-    ),
-    Mistake(
-        "probabilities",
-        "your values are probabilities of being real; a critic has no sigmoid.",
-        _trained_critic(
-            penalty=lambda slope: 0 * slope,
-            loss=lambda real, fake: softplus(-real) + softplus(fake),
-            end=lambda f, n: f.sigmoid(),
-        ),
-    ),
-    Mistake(
-        "labels",
-        "your values are 1 on real points and 0 on generated ones; near points need near values.",
-        lambda real, fake: torch.cat([torch.ones(len(real)), torch.zeros(len(fake))]),
-    ),
-    Mistake(
-        "linear critic",
-        "your values are a linear function of the points, which sees only how the means differ; a critic needs hidden units, and "
-        "weights large enough to bend it.",
-        _trained_critic(linear=True),
-    ),
-    Mistake(
-        "distance from the centre",
-        "your values depend on the distance from the centre only.",
-        lambda real, fake: -(torch.cat([real, fake]) - torch.cat([real, fake]).mean(0)).norm(dim=1),
-    ),
-    Mistake("few steps", "training has hardly begun; loop until the loss stands still.", _trained_critic(steps=3)),
-    Mistake(
-        "small learning rate",
-        "the weights have hardly left their start; take larger steps, or many more.",
-        _trained_critic(lr=1e-5),
-    ),
-    Mistake(
-        "points out of order",
-        "the values do not stand in the order of the points.",
-        _trained_critic(end=lambda f, n: f.sort().values),
-    ),
-)
+    "labels": lambda real, fake: torch.cat([torch.ones(len(real)), torch.zeros(len(fake))]),
+    "linear critic": _trained_critic(linear=True),
+    "distance from the centre": lambda real, fake: -(torch.cat([real, fake]) - torch.cat([real, fake]).mean(0)).norm(dim=1),
+    "few steps": _trained_critic(steps=3),
+    "small learning rate": _trained_critic(lr=1e-5),
+    "points out of order": _trained_critic(end=lambda f, n: f.sort().values),
+}
 
 
 def _linear(inputs: Inputs, answer: np.ndarray) -> bool:
@@ -946,10 +529,10 @@ def _linear(inputs: Inputs, answer: np.ndarray) -> bool:
 
 
 _HINTS = (
-    told(_MISTAKES, "labels", when=lambda inputs, answer: np.array_equal(answer, np.repeat([1, 0], len(answer) // 2))),
-    told(_MISTAKES, "linear critic", when=_linear),
-    told(_MISTAKES, "sign", mended=lambda answer: -answer),
-    told(_MISTAKES, "parts swapped", mended=lambda answer: np.roll(answer, len(answer) // 2)),
+    told("15.7", "labels", when=lambda inputs, answer: np.array_equal(answer, np.repeat([1, 0], len(answer) // 2))),
+    told("15.7", "linear critic", when=_linear),
+    told("15.7", "sign", mended=lambda answer: -answer),
+    told("15.7", "parts swapped", mended=lambda answer: np.roll(answer, len(answer) // 2)),
     Hint(
         "your values all lie between 0 and 1, as probabilities do; a critic has no sigmoid.",
         when=lambda inputs, answer: answer.min() >= 0 and answer.max() <= 1 and np.ptp(answer) > 0.5,
@@ -989,10 +572,10 @@ EXPERIMENT = Question(
     function="critic_values",
     returns="(2N,)",
     reference=_potentials,
-    example={"real": np.array([[0.0, 0.0], [1.0, 0.0]]), "fake": np.array([[0.0, 2.0], [1.0, 2.0]])},
+    example={"real": [[0.0, 0.0], [1.0, 0.0]], "fake": [[0.0, 2.0], [1.0, 2.0]]},
     checks=(
-        Check("trained", 3, _float32(_two_clouds), measure=_critic_measure(30)),
-        Check("close to the best", 1, _float32(_two_clouds), measure=_critic_measure(25), of="trained"),
+        Check("trained", 3, _two_clouds, measure=_critic_measure(30)),
+        Check("close to the best", 1, _two_clouds, measure=_critic_measure(25), of="trained"),
     ),
     mistakes=_MISTAKES,
     seconds=60.0,

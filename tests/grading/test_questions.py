@@ -1,0 +1,154 @@
+"""What every question is held to. What is its own stands in `test_qNN_*`; `gencourse selftest` tries more draws."""
+
+import tomllib
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import toy_exercise
+from question_tests import assert_full_points, ids
+
+from gencourse.grading import grade, questions
+from gencourse.grading.check import assess, collect
+from gencourse.grading.inside import harness
+from gencourse.grading.questions import Hint, told
+from gencourse.grading.selftest import trivial
+
+EVERY = [question for number in questions.exercises() for question in questions.of_exercise(number)]
+EXPERIMENTS = [question for question in EVERY if any(check.measure for check in question.checks)]
+FORMULAS = [question for question in EVERY if question not in EXPERIMENTS]
+
+
+@pytest.mark.parametrize("question", FORMULAS, **ids)
+def test_the_reference_has_full_points(question):
+    assert_full_points(question, question.reference, 20)
+
+
+@pytest.mark.parametrize("question", FORMULAS, **ids)
+def test_each_mistake_loses_points_and_is_called_by_its_name(question, monkeypatch):
+    run, known = harness.run, {}
+
+    def remembering(function, inputs, gradients=(), *, dtype="float32", **options):
+        """Every mistake is compared with every other: run each once."""
+        key = function, id(inputs), gradients, dtype
+        if key not in known:
+            known[key] = run(function, inputs, gradients, dtype=dtype, **options | {"twice": True})
+        return known[key]
+
+    monkeypatch.setattr(harness, "run", remembering)
+    for seed in range(5):
+        known.clear()
+        inputs, truths = question.draw(seed), {}
+        for name, function in question.mistakes.items():
+            got = assess(question, inputs, collect(question, function, inputs), truths=truths)
+            assert got.points < got.out_of, name
+            assert got.sentence.endswith(f": {question.says[name]}"), name
+            assert name in [part.mistake for part in got.checks]
+
+
+@pytest.mark.parametrize("question", EVERY, **ids)
+def test_mistakes_are_many_and_sentences_are_short_and_distinct(question):
+    assert len(question.mistakes) >= 8
+    assert len(set(question.says.values())) == len(question.mistakes)
+    for says in question.says.values():
+        assert says.count(". ") == 0
+        assert says.endswith((".", "?"))
+        assert len(says) < 220
+
+
+@pytest.mark.parametrize("question", EVERY, **ids)
+def test_what_is_drawn_can_be_held_in_float32(question):
+    """So that the reference, in float64, sees the same numbers as the student."""
+    for inputs in question.draw(0).values():
+        assert all(array.dtype == np.float32 for array in inputs.values())
+        assert tuple(name for name in inputs if not name.startswith("_")) == question.arguments
+    assert all(isinstance(array, np.ndarray) and array.dtype == np.float64 for array in question.example.values())
+
+
+def test_draws_depend_on_the_seed_and_on_the_check_alone():
+    question = questions.get("9.1")
+    a, b, other = question.draw(2**200 + 1), question.draw(2**200 + 1), question.draw(2**200 + 2)
+    assert all(np.array_equal(a["values"][name], b["values"][name]) for name in a["values"])
+    assert not np.array_equal(a["values"]["mu"], other["values"]["mu"])
+    assert not np.array_equal(a["values"]["mu"][0, 0], a["gradients"]["mu"][0, 0])
+
+
+class Always:
+    """Equal to everything, as in an attack on graders that compare objects."""
+
+    def __eq__(self, other):
+        return True
+
+    def __array__(self, *_, **__):
+        return np.ones(5)
+
+
+class Float(float):
+    def __eq__(self, other):
+        return True
+
+
+ODD = {
+    "sum of the first input": lambda *a: a[0].sum(-1),
+    "sum of the second input": lambda *a: a[1].sum(-1),
+    "all inputs": lambda *a: list(a),
+    "equal to everything": lambda *a: Always(),
+    "float equal to everything": lambda *a: Float(1.0),
+    "empty list": lambda *a: [],
+    "text": lambda *a: "right",
+}
+
+
+@pytest.mark.parametrize("question", EVERY, **ids)
+def test_an_answer_without_thought_has_no_points(question):
+    for seed in range(2 if question in EXPERIMENTS else 5):
+        inputs, truths = question.draw(seed), {}
+        for name, function in {**trivial(question), **ODD}.items():
+            answers = collect(question, function, inputs)
+            assert assess(question, inputs, answers, explain=False, truths=truths).points == 0, f"{name}, draw {seed}"
+
+
+@pytest.mark.parametrize("question", EXPERIMENTS, **ids)
+def test_each_check_of_an_experiment_is_stricter_than_the_one_before(question):
+    bounds = [check.measure.at_most for check in question.checks]
+    assert bounds == sorted(bounds, reverse=True)
+
+
+# --- the sentences ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("number", questions.exercises())
+def test_sentences_are_said_of_questions_that_there_are(number):
+    (path,) = Path(questions.__file__).parent.glob(f"q{number}_*.toml")
+    assert list(tomllib.loads(path.read_text(encoding="utf-8"))) == [question.id for question in questions.of_exercise(number)]
+
+
+def test_a_mistake_and_its_sentence_belong_together():
+    kl = toy_exercise.KL
+    with pytest.raises(ValueError, match=r"^90\.1: each mistake has a function and, .*, a sentence; 'half' has no sentence\.$"):
+        replace(kl, mistakes={**kl.mistakes, "half": kl.reference})
+    with pytest.raises(ValueError, match=r"; 'half' has no function, 'sign' has no function\.$"):
+        replace(kl, says={**kl.says, "sign": "it is negative.", "half": "it is twice as much."})
+    with pytest.raises(ValueError, match=r"^77\.1: .*'mean' has no sentence"):
+        replace(kl, id="77.1", says={})
+    with pytest.raises(ValueError, match=r"^9\.5: a hint names the mistake 'no bais', of which nothing is said; .*no bias"):
+        told("9.5", "no bais")
+    assert told("9.5", "no bias") == Hint(questions.get("9.5").says["no bias"])
+
+
+def test_a_corrected_sentence_grades_anew(monkeypatch, tmp_path):
+    """What a record is kept under depends on every file of the grader, the sentences among them."""
+    (tmp_path / "questions").mkdir()
+    (tmp_path / "inside").mkdir()
+    files = [tmp_path / name for name in ("grade.py", "inside/harness.py", "questions/q09.py", "questions/q09.toml")]
+    for path in files:
+        path.write_text("as it was")
+    monkeypatch.setattr(grade, "_HERE", tmp_path)
+    codes = {grade._code.__wrapped__()}
+    for path in files:
+        path.write_text("as it is now")
+        codes.add(grade._code.__wrapped__())
+    assert len(codes) == 1 + len(files)
+    (tmp_path / "notes.txt").write_text("no matter")
+    assert grade._code.__wrapped__() in codes
