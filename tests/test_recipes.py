@@ -98,6 +98,13 @@ def test_the_seed_decides_the_initial_weights_and_the_caller_s_state_does_not(tm
     assert not torch.equal(finals[0], finals[2])
 
 
+def test_the_initial_weights_follow_the_seed(tmp_path, small):
+    """With a rate at which nothing moves, so that the batches cannot be what differs."""
+    settings = {"device": "cpu", "progress": False, "lr": 1e-12, "steps": 1}
+    first, second = (weights(train(VAE, small, tmp_path / str(seed), seed=seed, **settings)[0]) for seed in (0, 1))
+    assert float((first - second).abs().max()) > 0.1
+
+
 def test_the_metric_and_the_band(small):
     torch.manual_seed(0)
     model = VAE.build(small.load().space, **small.options)

@@ -1,0 +1,28 @@
+"""The metrics that recipes name: the standard error is that of the mean that is reported."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from gencourse.data.toys import RingOfGaussians
+from gencourse.metrics.table import METRICS
+
+
+def test_the_error_of_an_overlap_is_that_of_a_share():
+    ring = RingOfGaussians(n=4)
+    # 300 samples of one mode and 100 of another: a quarter of the mass is where it should be, and as much again
+    model = SimpleNamespace(device="cpu", sample=lambda n, generator: ring.centres[[0, 0, 0, 1]].repeat(n // 4, 1))
+    overlap = METRICS["mode_overlap"].measure(model, ring.dataset(train=1, valid=1, test=1), 400, 0)
+    assert overlap.mean == 0.5
+    assert overlap.standard_error == pytest.approx(0.025)  # sqrt(1/2 * 1/2 / 400)
+
+
+def test_the_error_of_a_ratio_is_that_of_the_mean_over_its_parts(monkeypatch):
+    ratios = iter([1.0, 2.0, 3.0])
+    monkeypatch.setattr("gencourse.metrics.table.frechet_to", lambda dataset, part: SimpleNamespace(ratio=next(ratios)))
+    dataset = SimpleNamespace(test=torch.zeros(10), train=torch.zeros(50))
+    model = SimpleNamespace(device="cpu", sample=lambda n, generator: torch.zeros(n, 1))
+    ratio = METRICS["frechet_ratio"].measure(model, dataset, 35, 0)
+    assert (ratio.mean, ratio.n) == (2.0, 30)
+    assert ratio.standard_error == pytest.approx(3**-0.5)  # their standard deviation is 1
