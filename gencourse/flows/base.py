@@ -33,35 +33,40 @@ class Prior:
     Attributes:
         name: as it is recorded.
         log_density: of each coordinate, elementwise, in nats.
-        quantile: takes uniform numbers in (0, 1) to the prior's.
+        sample: `sample(like, generator)` draws numbers in the shape, type and place of `like`.
     """
 
     name: str
     log_density: Callable[[Tensor], Tensor]
-    quantile: Callable[[Tensor], Tensor]
+    sample: Callable[[Tensor, torch.Generator | None], Tensor]
 
     def log_prob(self, z: Tensor) -> Tensor:
         """`(B, D)` -> `(B,)` nats."""
         return self.log_density(z).sum(1)
-
-    def sample(self, like: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """Numbers in the shape of `like`."""
-        u = torch.rand(like.shape, generator=generator, device=like.device, dtype=torch.float64)
-        return self.quantile(u.clamp(1e-12, 1 - 1e-12)).to(like.dtype)
 
 
 def _normal_log_density(z: Tensor) -> Tensor:
     return -0.5 * z**2 - 0.5 * math.log(2 * math.pi)
 
 
+def _normal_sample(like: Tensor, generator: torch.Generator | None) -> Tensor:
+    return torch.randn(like.shape, generator=generator, device=like.device, dtype=like.dtype)
+
+
 def _logistic_log_density(z: Tensor) -> Tensor:
     return -F.softplus(z) - F.softplus(-z)
 
 
+def _logistic_sample(like: Tensor, generator: torch.Generator | None) -> Tensor:
+    u = torch.rand(like.shape, generator=generator, device=like.device, dtype=like.dtype)
+    u = u.clamp(torch.finfo(u.dtype).tiny, 1 - torch.finfo(u.dtype).eps)
+    return torch.log(u) - torch.log1p(-u)
+
+
 #: N(0, 1).
-NORMAL = Prior("normal", _normal_log_density, torch.special.ndtri)
+NORMAL = Prior("normal", _normal_log_density, _normal_sample)
 #: The standard logistic distribution, whose tails fall more slowly: the prior of the paper on NICE.
-LOGISTIC = Prior("logistic", _logistic_log_density, torch.logit)
+LOGISTIC = Prior("logistic", _logistic_log_density, _logistic_sample)
 
 
 class Flow(Tractable):

@@ -291,3 +291,31 @@ def test_integers_may_be_bytes_and_floats_are_refused():
 def test_what_cannot_be_is_said_in_a_sentence(make, says):
     with pytest.raises(ValueError, match=says):
         make()
+
+
+@every_model
+def test_sixteen_bits_stay_inside_the_networks(make):
+    """What is a density stays in float32: under autocast only the couplings' networks are rounded, in both directions alike."""
+    model = shaken(make(), 0.05).eval()
+    y = real(model.space, 20)
+    with torch.no_grad():
+        exact = model.log_density(y)
+        with torch.autocast("cpu", torch.bfloat16):
+            rounded = model.log_density(y)
+            back = model.decode(model.encode(y)[0])[0]
+    assert rounded.dtype == torch.float32
+    assert torch.allclose(rounded, exact, atol=0.03 * model.space.dim)
+    assert torch.allclose(back, y, atol=1e-3)
+
+
+def test_two_processes_begin_with_the_same_actnorm():
+    """Each has its own half of the first batch; both must start from one scale, or their weights part for good."""
+    torch.manual_seed(0)
+    model = Glow(Space((3,)), steps=2, channels=8)
+    alone = copy.deepcopy(model)
+    x = 5 + 3 * torch.randn(80, 3)
+    settings = {"steps": 5, "batch_size": 40, "device": "cpu", "progress": False, "micro_batches": 2}
+    fit(alone, x, **settings)
+    fit(model, x, devices=2, **settings)
+    for (name, a), b in zip(alone.state_dict().items(), model.state_dict().values(), strict=True):
+        assert torch.allclose(a.float(), b.float(), atol=1e-4), name
