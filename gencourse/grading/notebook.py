@@ -290,15 +290,6 @@ def runnable(
     return made
 
 
-def definitions(cells: Iterable[Cell]) -> dict[str, list[int]]:
-    """The functions that are defined at the top level, and in which cells."""
-    found: dict[str, list[int]] = {}
-    for cell in cells:
-        for function in _functions(_tree(cell.source)):
-            found.setdefault(function.name, []).append(cell.number)
-    return found
-
-
 def asked(cells: Iterable[Cell]) -> list[str]:
     """The questions that a notebook's cells call `check` for, such as `"9.1"`."""
     trees = filter(None, (_tree(cell.source) for cell in cells))

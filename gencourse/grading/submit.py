@@ -11,12 +11,14 @@ import getpass
 import json
 import re
 import secrets
+from collections.abc import Sequence
 from pathlib import Path
 
 from gencourse import checkpoint
 from gencourse.grading import grade, handins, notebook, questions
 from gencourse.grading.conversation import Limits
 from gencourse.grading.notebook import Unreadable
+from gencourse.grading.questions import Question
 from gencourse.grading.report import SAID
 from gencourse.grading.sandbox import DidNotStart
 
@@ -31,7 +33,7 @@ def submit(number: str, path: Path | None = None, name: str | None = None, out: 
         out: the folder to write to.
 
     Raises:
-        ValueError: if there is no such exercise, or the file is no notebook.
+        ValueError: if there is no such exercise, or the file is no notebook, or that of another exercise.
         FileNotFoundError: if there is no notebook.
     """
     number = number.zfill(2)
@@ -41,6 +43,10 @@ def submit(number: str, path: Path | None = None, name: str | None = None, out: 
         raise FileNotFoundError(f"there is no notebook {path}.")
     content = notebook.read_bytes(path)
     try:
+        if other := _another(content, number, every):
+            raise ValueError(
+                f"{path} is the notebook of exercise {other}, not of {number}; hand it in by `gencourse submit {other}`."
+            )
         record = grade.grade_notebook(
             content, every, {q.id: secrets.randbits(64) for q in every}, slot=0, limits=Limits(), shut_in=False
         )
@@ -52,6 +58,18 @@ def submit(number: str, path: Path | None = None, name: str | None = None, out: 
     target = out / f"{_file_name(name or getpass.getuser())}-{number}.ipynb"
     checkpoint.write_atomically(target, _without_outputs(content))
     return [*lines, f"Hand in this file: {target}"]
+
+
+def _another(content: bytes, number: str, every: Sequence[Question]) -> str:
+    """The number of another exercise whose notebook this is: it asks `check` for its questions, and answers more of them."""
+    found = notebook.examined(content)
+    asked = [id.split(".")[0].zfill(2) for id in notebook.asked(found.cells)]
+    others = [other for other in asked if other in questions.exercises()]
+    if number in asked or not others:
+        return ""
+    other = max(others, key=others.count)
+    mine, theirs = (sum(q.function in found.defined for q in these) for these in (every, questions.of_exercise(other)))
+    return other if not mine or theirs > mine else ""  # two exercises may have functions of one name
 
 
 def _how_it_went(record: dict) -> list[str]:
@@ -88,7 +106,7 @@ def _file_name(name: str) -> str:
 
 def _without_outputs(content: bytes) -> bytes:
     """All cells, code and text; the outputs go, which make files too large to hand in."""
-    made = json.loads(content.decode("utf-8-sig"))
+    made = notebook.loaded(content)
     for cell in made.get("cells", ()):
         if isinstance(cell, dict) and cell.get("cell_type") == "code":
             cell |= {"outputs": [], "execution_count": None}

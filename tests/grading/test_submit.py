@@ -21,7 +21,8 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture(autouse=True)
 def here(monkeypatch, tmp_path):
-    monkeypatch.setattr(questions, "of_exercise", lambda number: toy_exercise.QUESTIONS)
+    real = questions.of_exercise
+    monkeypatch.setattr(questions, "of_exercise", lambda number: toy_exercise.QUESTIONS if number == "90" else real(number))
     monkeypatch.chdir(tmp_path)
     (tmp_path / "exercises").mkdir()
     return tmp_path / "exercises" / "90-toy.ipynb"
@@ -70,6 +71,30 @@ def test_which_notebook_is_one_sentence(here):
     with pytest.raises(FileNotFoundError, match=r"no notebook nothing\.ipynb"):
         submit("90", Path("nothing.ipynb"))
     assert submit("90", Path("90-mine.ipynb"), name="ada")[-1] == "Hand in this file: ada-90.ipynb"
+
+
+def test_the_notebook_of_another_exercise_is_refused_before_it_is_run(here, monkeypatch):
+    """By the questions that it asks `check` for, and by its functions: exercises 03 and 04 both have a `log_prob`."""
+    refused = r"other\.ipynb is the notebook of exercise 09, not of 90; hand it in by `gencourse submit 09`\."
+    other = [
+        "%matplotlib inline",
+        'check("9.1")\ncheck("9.2", sample)',
+        "def gaussian_kl(mu, log_var): ...",
+        "print(check('90'), 7)",
+    ]
+    Path("other.ipynb").write_bytes(notebook(IMPORTS, *other))
+    with monkeypatch.context() as nothing_is_run:
+        nothing_is_run.setattr(conversation, "Worker", None)
+        with pytest.raises(ValueError, match=refused):
+            submit("90", Path("other.ipynb"), name="ada")
+        with pytest.raises(ValueError, match="is the notebook of exercise 03, not of 04"):
+            submit("4", next((ROOT / "solutions").glob("03-*.ipynb")))
+    assert not Path("ada-90.ipynb").exists()
+    for mine in ('result = check("90.2")', KL_RIGHT):
+        Path("other.ipynb").write_bytes(notebook(IMPORTS, *other[:-1], mine))
+        assert submit("90", Path("other.ipynb"), name="ada", out=here.parent)[-1].startswith("Hand in this file: ")
+    Path("other.ipynb").write_bytes(notebook("1 + 1"))  # of no exercise
+    assert "0 of 2 questions answered; 0 of 5 points on these inputs." in submit("90", Path("other.ipynb"), out=here.parent)
 
 
 OF_LINUX_ALONE = [
