@@ -288,4 +288,13 @@ RECIPES = (
         band=3.72,
         needs="two CPU cores, two minutes",
     ),
+    Recipe(
+        # the paper reaches 0.99 bits/dim, with convolutions at several scales in the place of this field
+        "mnist",
+        "mnist",
+        {"hidden": (1024, 1024), "steps": 6, "alpha": 1e-3},
+        {"steps": 20_000, "batch_size": 512, "lr": 1e-3, "schedule": cosine, "ema": 0.999, "clip": 10.0},
+        metric="bits_per_dim",
+        needs="a GPU, ten minutes",
+    ),
 )

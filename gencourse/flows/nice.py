@@ -74,4 +74,14 @@ RECIPES = (
         metric="bits_per_dim",
         band=2.15,
     ),
+    Recipe(
+        # the paper reaches a log-density of 1980.50 nats on [0, 1)^784, which is 4.36 bits/dim, without a logit
+        "mnist",
+        "mnist",
+        {"couplings": 4, "hidden": (1000,) * 5, "alpha": None},
+        {"steps": 20_000, "batch_size": 512, "lr": 1e-3, "schedule": cosine, "ema": 0.999, "clip": 5.0},
+        metric="bits_per_dim",
+        band=4.5,
+        needs="a GPU, ten minutes",
+    ),
 )
