@@ -240,3 +240,8 @@ def printable(text: str, length: int = 200) -> str:
     """Text that can be printed and written: no control characters, no halves of characters."""
     text = text.encode("utf-8", "replace").decode("utf-8")
     return "".join(c if c.isprintable() else "?" for c in text)[:length]
+
+
+def printable_lines(text: str) -> str:
+    """The same for text of several lines."""
+    return "\n".join(printable(line, 1000) for line in text.splitlines())

@@ -1,4 +1,4 @@
-"""What grading gives: `grades.csv`, `feedback/STUDENT.html`, `results.json` and `gradescope/STUDENT.json`, `report.html`.
+"""What grading gives: `grades.csv`, `students.csv`, `report.html`, `what-if.html`, a page and a JSON file for each student.
 
 All are functions of the records alone: no dates, no times, sorted, so that the same grading gives the same bytes. Names, cells
 and messages are students' text: it is escaped in HTML, and in the CSV it cannot become a formula.
@@ -7,8 +7,10 @@ and messages are students' text: it is escaped in HTML, and in the CSV it cannot
 from __future__ import annotations
 
 import csv
+import hmac
 import html
 import io
+import math
 import statistics
 from collections import Counter, defaultdict
 from collections.abc import Sequence
@@ -16,12 +18,14 @@ from pathlib import Path
 from typing import Any
 
 from gencourse import checkpoint
-from gencourse.grading import handins
+from gencourse.grading import handins, similar
+from gencourse.grading.notebook import Notebook
+from gencourse.grading.overrides import written
 from gencourse.grading.questions import Question
 
 Record = dict[str, Any]
 
-COLUMNS = ("student", "file", "counts", "question", "check", "status", "points", "out of", "mistake", "says", "sandbox")
+COLUMNS = ("student", "id", "file", "counts", "question", "check", "status", "points", "out of", "mistake", "says", "sandbox")
 SAID = {
     "ok": "right",
     "wrong": "not right",
@@ -45,7 +49,7 @@ td,th{text-align:left;padding:.3rem .8rem .3rem 0;border-bottom:1px solid var(--
 td.n,th.n{text-align:right;white-space:nowrap}td.free{overflow-wrap:anywhere;min-width:6rem}
 .ok{color:var(--ok)}.no{color:var(--no)}.note{background:var(--soft);padding:.6rem .9rem}
 .checks td:nth-child(1){width:1.2rem}.checks td:nth-child(2){width:10rem}.checks td:nth-child(3){width:4.5rem}
-code{font:.9em ui-monospace,monospace}svg{max-width:100%;height:auto;fill:var(--ink)}
+code,pre{font:.9em ui-monospace,monospace}pre{white-space:pre-wrap}svg{max-width:100%;height:auto;fill:var(--ink)}
 .bar{fill:var(--bar)}.rest{fill:var(--line)}.axis{stroke:var(--ink)}
 @media(max-width:34rem){.wide{display:none}td.n,th.n{white-space:normal}.checks td.n{white-space:nowrap}
 .checks td:nth-child(2){width:5rem}td,th{padding-right:.5rem}svg text{font-size:19px}}
@@ -59,15 +63,21 @@ def write(records: Sequence[Record], questions: Sequence[Question], out: Path) -
         OSError: in one sentence, if the disk is full or cannot be written.
     """
     students = by_student(records)
+    given = similar.published(questions[0].id.split(".")[0].zfill(2))
     checkpoint.write_atomically(out / "grades.csv", grades(students).encode("utf-8-sig"))  # as spreadsheets expect it
+    checkpoint.write_atomically(out / "students.csv", one_row_each(students).encode("utf-8-sig"))
     results = {}
     for hand_ins in students:
         name = handins.file_name(hand_ins[0]["student"])
         results[name] = gradescope(hand_ins[0])
         checkpoint.write_atomically(out / "feedback" / f"{name}.html", feedback(hand_ins, questions).encode())
         checkpoint.write_json(out / "gradescope" / f"{name}.json", results[name])
+    for path in [*out.glob("feedback/*.html"), *out.glob("gradescope/*.json")]:
+        if path.stem not in results:
+            path.unlink()  # of a hand-in that was withdrawn
     checkpoint.write_json(out / "results.json", {"exercise": questions[0].id.split(".")[0], "students": results})
-    checkpoint.write_atomically(out / "report.html", report(students, questions).encode())
+    checkpoint.write_atomically(out / "what-if.html", what_if(students, questions, given).encode())
+    checkpoint.write_atomically(out / "report.html", report(students, questions, given).encode())
 
 
 def summary(records: Sequence[Record], out: Path) -> list[str]:
@@ -86,28 +96,52 @@ def summary(records: Sequence[Record], out: Path) -> list[str]:
 
 
 def by_student(records: Sequence[Record]) -> list[list[Record]]:
-    """The hand-ins of each student, the one that counts first: the best; one that is not graded yet, if there is any."""
+    """The hand-ins of each student, the one that counts first: the best, or the last where the instructor says so.
+
+    Of those among which the best is sought, one that is not graded yet comes first.
+    """
     found: dict[str, list[Record]] = defaultdict(list)
     for record in records:
         found[record["student"]].append(record)
 
     def order(record: Record) -> tuple:
         points = total(record)
-        return points is not None, -(points or 0), record["file"]
+        return record.get("place", 0), points is not None, -(points or 0), record["file"]
 
     return [sorted(found[student], key=order) for student in sorted(found)]
 
 
-def total(record: Record) -> int | None:
-    """The points of a hand-in; None if any of it could not be graded."""
-    if any(part["status"] == "grader_error" for question in record["questions"] for part in question["checks"]):
+def total(record: Record) -> float | None:
+    """The points of a hand-in, with what was changed by hand; None if any of it could not be graded."""
+    if not record.get("by hand") and any(map(_open, record["questions"])):
         return None
-    return sum(question["points"] for question in record["questions"])
+    points = sum(result["points"] for result in record["questions"]) + sum(c["points"] for c in record.get("changes", ()))
+    return round(points, 2)
 
 
-def out_of(record: Record) -> int:
+def out_of(record: Record) -> float:
     """The points that there are."""
     return sum(question["out_of"] for question in record["questions"])
+
+
+def anonymous(records: Sequence[Record], secret: bytes) -> list[Record]:
+    """The same with codes in place of names, and of names of files: a platform's id, or letters and digits of the secret's."""
+    return [
+        record | {"student": code(record["student"], record["id"], secret), "file": f"hand-in {n}"}
+        | {"name": record["id"] or code(record["student"], "", secret)}
+        for hand_ins in by_student(records)
+        for n, record in enumerate(sorted(hand_ins, key=lambda r: r["file"]), start=1)
+    ]  # fmt: skip
+
+
+def code(student: str, id: str, secret: bytes) -> str:
+    """What stands for a student where names must not: the platform's id, or a code that only the secret leads to."""
+    return student if id else hmac.digest(secret, b"name\0" + student.encode(), "sha256").hex()[:8]
+
+
+def _open(result: Record) -> bool:
+    """Whether part of a question could not be graded, and nobody has decided it by hand."""
+    return not result.get("by hand") and any(part["status"] == "grader_error" for part in result["checks"])
 
 
 # --- grades.csv -------------------------------------------------------------------------------------------------------
@@ -115,22 +149,42 @@ def out_of(record: Record) -> int:
 
 def grades(students: Sequence[Sequence[Record]]) -> str:
     """The table as CSV: for each hand-in a row `total`, then a row for each check."""
-    written = io.StringIO()
-    table = csv.writer(written, lineterminator="\n")
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
     table.writerow(COLUMNS)
     for hand_ins in students:
         for i, record in enumerate(hand_ins):
-            about = [safe(record["name"]), safe(record["file"]), "no" if i else "yes"]
+            about = [safe(record["name"]), safe(record.get("id", "")), safe(record["file"]), "no" if i else "yes"]
             shut_in = "bubblewrap" if record["sandbox"] else "NONE"
             points = total(record)
             status = "grader_error" if points is None else "graded"
-            table.writerow([*about, "total", "", status, _blank(points), out_of(record), "", safe(record["says"]), shut_in])
+            table.writerow(
+                [*about, "total", "", status, _blank(points), written(out_of(record)), "", safe(record["says"]), shut_in]
+            )
+            for change in record.get("changes", ()):
+                table.writerow([*about, "total", "", "changed", written(change["points"]), "", "", safe(change["says"]), shut_in])
             for question in record["questions"]:
                 for part in question["checks"]:
                     given = None if part["status"] == "grader_error" else part["points"]
                     row = [question["id"], part["name"], part["status"], _blank(given), part["out_of"], part["mistake"]]
                     table.writerow([*about, *row, safe(part["says"]), shut_in])
-    return written.getvalue()
+                for change in question.get("changes", ()):
+                    row = [question["id"], "", "changed", written(change["points"]), "", ""]
+                    table.writerow([*about, *row, safe(change["says"]), shut_in])
+    return text.getvalue()
+
+
+def one_row_each(students: Sequence[Sequence[Record]]) -> str:
+    """A row for each student: who, the points of each question and in all, days late."""
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    ids = [result["id"] for result in students[0][0]["questions"]] if students else []
+    table.writerow(["student", "id", "platform", "file", *ids, "points", "out of", "days late"])
+    for record, *_ in students:
+        who = [safe(record.get(name, "")) for name in ("name", "id", "platform", "file")]
+        points = ["" if _open(result) else written(result["points"]) for result in record["questions"]]
+        table.writerow([*who, *points, _blank(total(record)), written(out_of(record)), _blank(record.get("late"))])
+    return text.getvalue()
 
 
 def safe(text: str) -> str:
@@ -139,8 +193,8 @@ def safe(text: str) -> str:
     return f"'{text}" if text.lstrip(" '\"")[:1] in ("=", "+", "-", "@", "\t", "\r", "|", "%") else text
 
 
-def _blank(points: int | None) -> str:
-    return "" if points is None else str(points)
+def _blank(points: float | None) -> str:
+    return "" if points is None else written(points)
 
 
 # --- feedback, one page a student -------------------------------------------------------------------------------------
@@ -150,7 +204,8 @@ def feedback(hand_ins: Sequence[Record], questions: Sequence[Question]) -> str:
     """The page for a student: what was right, and the sentence that helps where it was not."""
     record = hand_ins[0]
     points = total(record)
-    lines = [f"<p><b>{'Not graded yet' if points is None else points} of {out_of(record)} points</b></p>"]
+    lines = [f"<p><b>{'Not graded yet' if points is None else written(points)} of {written(out_of(record))} points</b></p>"]
+    lines += _changes(record)
     if len(hand_ins) > 1:
         others = ", ".join(f"{_escaped(r['file'])} ({_blank(total(r)) or 'not graded'})" for r in hand_ins[1:])
         lines.append(f"<p class=note>You handed in more than once. {_escaped(record['file'])} counts; the others: {others}.</p>")
@@ -158,6 +213,8 @@ def feedback(hand_ins: Sequence[Record], questions: Sequence[Question]) -> str:
         lines.append(f"<p class=note>This was {UNSAFE}</p>")
     if record["says"]:
         lines.append(f"<p class=note>{_escaped(record['file'])}: {_escaped(record['says'])}</p>")
+        for result in record["questions"]:
+            lines += [line.replace("<p class=note>", f"<p class=note>{result['id']}: ") for line in _changes(result)]
     else:
         for question, result in zip(questions, record["questions"], strict=True):
             lines += _about(question, result)
@@ -169,8 +226,8 @@ def feedback(hand_ins: Sequence[Record], questions: Sequence[Question]) -> str:
 
 
 def _about(question: Question, result: Record) -> list[str]:
-    given = "" if result["status"] == "grader_error" else f"{result['points']} of "
-    lines = [f"<h2>{question.id} {_escaped(question.title)}: {given}{result['out_of']} points</h2>"]
+    given = "" if _open(result) else f"{written(result['points'])} of "
+    lines = [f"<h2>{question.id} {_escaped(question.title)}: {given}{written(result['out_of'])} points</h2>", *_changes(result)]
     parts = result["checks"]
     if len({(part["status"], part["says"]) for part in parts}) == 1 and parts[0]["status"] != "ok" and parts[0]["says"]:
         lines.append(f'<p class="no">{_escaped(_sentence(parts[0]["says"]))}</p>')
@@ -186,6 +243,11 @@ def _about(question: Question, result: Record) -> list[str]:
             )
         lines.append("</table>")
     return lines + [f"<p class=note>{_escaped(note)}</p>" for note in result.get("notes", ())]
+
+
+def _changes(target: Record) -> list[str]:
+    """What was decided by hand of a question, or of the whole."""
+    return [f"<p class=note>{_escaped(change['says'])}</p>" for change in target.get("changes", ())]
 
 
 def _cell(error: Record) -> str:
@@ -208,7 +270,10 @@ def gradescope(record: Record) -> Record:
             if part["status"] != "grader_error":
                 test |= {"score": part["points"], "status": "passed" if part["status"] == "ok" else "failed"}
             tests.append({**test, "output": _sentence(part["says"] or "right."), "output_format": "text"})
-    says = record["says"] or " ".join(record["notes"])
+    notes = [f"{result['id']}: {note}" for result in record["questions"] for note in result.get("notes", ())]
+    notes += [f"{result['id']}: {one['says']}" for result in record["questions"] for one in result.get("changes", ())]
+    notes += [one["says"] for one in record.get("changes", ())]
+    says = " ".join([record["says"], *([] if record["says"] else record["notes"]), *notes]).strip()
     says += "" if record["sandbox"] else f" Note: {UNSAFE}"
     result: Record = {"output": says.strip(), "output_format": "text", "tests": tests}
     points = total(record)
@@ -218,11 +283,11 @@ def gradescope(record: Record) -> Record:
 # --- the class ---------------------------------------------------------------------------------------------------------
 
 
-def report(students: Sequence[Sequence[Record]], questions: Sequence[Question]) -> str:
+def report(students: Sequence[Sequence[Record]], questions: Sequence[Question], given: Notebook | None = None) -> str:
     """The page for the instructor: how the class did, what was most missed, what to look at by hand."""
     counting = [hand_ins[0] for hand_ins in students]
     scores = [points for record in counting if (points := total(record)) is not None]
-    most = sum(question.points for question in questions)
+    most = math.ceil(max(map(out_of, counting), default=0))
     lines = []
     if any(not record["sandbox"] for record in counting):
         lines.append(f"<p class=note>Some or all hand-ins were {UNSAFE}</p>")
@@ -238,12 +303,14 @@ def report(students: Sequence[Sequence[Record]], questions: Sequence[Question]) 
     lines += [row for _, row in sorted(_missed(question, i, counting) for i, question in enumerate(questions))]
     lines += ["</table>", "<h2>The commonest named mistakes</h2>", *_mistakes(counting)]
     lines += ["<h2 id=look>To look at yourself</h2>", *(["<ul>", *attention, "</ul>"] if attention else ["<p>Nothing.</p>"])]
+    lines += ["<h2>Nearly the same code</h2>", *_alike(students, questions, given)]
     lines += ["<h2>Everybody</h2>", *_everybody(students, questions)]
     return _page(f"Exercise {questions[0].id.split('.')[0].zfill(2)}: the class", lines)
 
 
-def _histogram(scores: Sequence[int], most: int) -> str:
-    count = Counter(scores)
+def _histogram(scores: Sequence[float], most: int) -> str:
+    count = Counter(math.floor(points + 0.5) for points in scores)
+    most = max([most, *count])
     width, height, high = 640, 160, max([*count.values(), 1])
     step = width / (most + 1)
     bars = []
@@ -264,16 +331,17 @@ def _histogram(scores: Sequence[int], most: int) -> str:
 
 
 def _missed(question: Question, place: int, counting: Sequence[Record]) -> tuple[tuple, str]:
-    results = [record["questions"][place] for record in counting if record["questions"][place]["status"] != "grader_error"]
+    results = [record["questions"][place] for record in counting if not _open(record["questions"][place])]
     n = len(results)
-    full = sum(result["points"] == result["out_of"] for result in results)
+    most = counting[0]["questions"][place]["out_of"] if counting else question.points
+    full = sum(result["points"] >= result["out_of"] for result in results)
     mean = sum(result["points"] for result in results) / n if n else 0.0
-    bar = 100 * mean / question.points
+    bar = min(100 * mean / most, 100.0) if most else 0.0
     why = Counter(result["status"] for result in results if result["status"] != "ok")
     common = ", ".join(f"{SAID[status]} ({k})" for status, k in sorted(why.items(), key=lambda item: (-item[1], item[0]))[:3])
     row = (
         f"<tr><td>{question.id} {_escaped(question.title)}</td><td class=n>{full} of {n}</td>"
-        f"<td class=n>{mean:.1f} of {question.points}</td>"
+        f"<td class=n>{mean:.1f} of {written(most)}</td>"
         f'<td class=wide><svg viewBox="0 0 100 12" width="100" height="12" role="img"><title>{bar:.0f} % of the points</title>'
         f'<rect width="100" height="12" class="rest"/><rect width="{bar:.1f}" height="12" class="bar"/></svg></td>'
         f"<td>{common or '-'}</td></tr>"
@@ -306,29 +374,65 @@ def _attention(students: Sequence[Sequence[Record]]) -> list[str]:
     first: list[str] = []
     then: list[str] = []
     for hand_ins in students:
-        why = []
-        for record in hand_ins:
-            says = []
-            if total(record) is None or record["says"]:
-                says.append(record["says"] or "parts could not be graded; grade again.")
-            says += [f"cell {error['cell']}: {error['message']}" for error in record["cells"] if "type" not in error]
-            for question in record["questions"]:
-                stopped = {part["says"] for part in question["checks"] if part["status"] in ("timeout", "memory")}
-                says += [f"{question['id']}: {text}" for text in sorted(stopped)]
-            why += [f"{record['file']}: {text}" for text in says]
+        why = [f"{record['file']}: {text}" for record in hand_ins for text in [*_doubts(record), *record.get("look", ())]]
         if len(hand_ins) > 1:
-            why.append(f"{len(hand_ins)} hand-ins; {hand_ins[0]['file']} counts, the best.")
+            rule = "the last" if "place" in hand_ins[0] else "the best"
+            why.append(f"{len(hand_ins)} hand-ins; {hand_ins[0]['file']} counts, {rule}.")
         if why:
             entry = f"<li>{_linked(hand_ins[0])}: {'<br>'.join(map(_escaped, why))}</li>"
             (first if total(hand_ins[0]) is None else then).append(entry)
     return first + then
 
 
+def _doubts(record: Record) -> list[str]:
+    """Where the fault may not be the student's, or the mark says too little: each in a sentence."""
+    if total(record) is None or record["says"]:
+        return [record["says"] or "parts could not be graded; grade again."]
+    says = []
+    for error in record["cells"]:
+        what = f"{error.get('type', '')}: {error['message']}" if "type" in error else error["message"]
+        if "type" not in error or error["type"] in ("ModuleNotFoundError", "ImportError") or "CUDA" in what:
+            says.append(f"cell {error['cell']}: {what}")
+    for question in record["questions"]:
+        parts = [part for part in question["checks"] if part["status"] != "ok"]
+        doubtful = {part["says"] for part in parts if part["status"] in ("timeout", "memory") or "CUDA" in part["says"]}
+        if record["cells"]:  # what a cell that failed should have defined
+            doubtful |= {part["says"] for part in parts if "NameError" in part["says"]}
+        says += [f"{question['id']}: {text}" for text in sorted(doubtful)]
+    if not says and total(record) == 0:
+        says.append("no points for anything; is it the notebook of this exercise?")
+    return says
+
+
+def _alike(students: Sequence[Sequence[Record]], questions: Sequence[Question], given: Notebook | None) -> list[str]:
+    """Pairs of hand-ins to put side by side."""
+    solution = similar.published(questions[0].id.split(".")[0].zfill(2), "solutions") if given else None
+    found = similar.pairs([record for hand_ins in students for record in hand_ins], given, solution)
+    names = {hand_ins[0]["student"]: _linked(hand_ins[0]) for hand_ins in students} | {similar.SOLUTION: similar.SOLUTION}
+    rows = [f"<tr><td class=n>{100 * share:.0f} %</td><td>{names[a]}</td><td>{names[b]}</td></tr>" for share, a, b in found]
+    if not rows:
+        return ["<p>None.</p>"]
+    said = (
+        "The share of the shorter one's statements that the other has too, whatever names they use; what the exercise gives or "
+        "many wrote counts little. It says nothing of why: look at both, and ask."
+    )
+    return [f"<p>{said}</p>", "<table>", *rows, "</table>"]
+
+
+def what_if(students: Sequence[Sequence[Record]], questions: Sequence[Question], given: Notebook | None = None) -> str:
+    """The answers to "What if?", which nobody grades, side by side."""
+    lines = [
+        f"<h2>{_linked(record)}</h2>\n<pre>{_escaped(handins.printable_lines(text))}</pre>"
+        for record, text in similar.words(students, given)
+    ]
+    return _page(f"Exercise {questions[0].id.split('.')[0].zfill(2)}: what if?", lines or ["<p>Nobody wrote anything.</p>"])
+
+
 def _everybody(students: Sequence[Sequence[Record]], questions: Sequence[Question]) -> list[str]:
     head = "".join(f"<th class=n>{question.id}</th>" for question in questions)
     lines = [f"<table><tr><th>student</th>{head}<th class=n>points</th></tr>"]
     for record, *_ in students:
-        given = ["" if r["status"] == "grader_error" else str(r["points"]) for r in record["questions"]]
+        given = ["" if _open(r) else written(r["points"]) for r in record["questions"]]
         cells = "".join(f"<td class=n>{points}</td>" for points in [*given, _blank(total(record)) or "not graded"])
         lines.append(f"<tr><td class=free>{_linked(record)}</td>{cells}</tr>")
     return [*lines, "</table>"]

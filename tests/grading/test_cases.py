@@ -91,7 +91,7 @@ def test_nothing_is_left_and_nothing_got_out(graded):
     assert not (folder / "pickled").exists()
     assert not list(folder.parents[0].glob("escaped*")) + list(folder.parents[1].glob("escaped*"))
     assert {path.name for path in out.iterdir()} == {
-        *("feedback", "gradescope", "grades.csv", "records", "report.html", "results.json")
+        *("feedback", "gradescope", "grades.csv", "records", "report.html", "results.json", "students.csv", "what-if.html")
     }
 
 

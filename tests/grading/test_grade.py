@@ -102,7 +102,7 @@ def test_a_sandbox_that_does_not_start_is_tried_again_and_never_a_zero(tmp_path,
     (record,) = graded(tmp_path / "hand-ins", tmp_path / "out")
     assert report.total(record) is None
     assert {part["status"] for q in record["questions"] for part in q["checks"]} == {"grader_error"}
-    assert "ada,ada.ipynb,yes,total,,grader_error,,5," in (tmp_path / "out" / "grades.csv").read_text(encoding="utf-8-sig")
+    assert "ada,,ada.ipynb,yes,total,,grader_error,,5," in (tmp_path / "out" / "grades.csv").read_text(encoding="utf-8-sig")
     assert "no room for it" in (tmp_path / "out" / "report.html").read_text()
     assert report.summary([record], tmp_path)[1] == "NOT GRADED, grade again: ada"
     assert "score" not in json.loads((tmp_path / "out" / "gradescope" / "ada.json").read_text())

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -30,14 +31,16 @@ def result(question, points, says="", mistake="", status=None):
     return {"id": question.id, "status": first, "points": points, "out_of": question.points, "sentence": "", "checks": parts}
 
 
-def record(student, points, file=None, **other):
+def record(name, points, file=None, **other):
     made = {
-        "student": student.casefold(),
-        "name": student,
-        "file": file or f"{student}.ipynb",
+        "student": name.casefold(),
+        "name": name,
+        "file": file or f"{name}.ipynb",
         "says": "",
         "cells": [],
         "notes": [],
+        "id": "",
+        "platform": "",
     }
     results = [result(q, n, "p and q have changed places.", "swapped") for q, n in zip(EVERY, points, strict=True)]
     return {**made, "sandbox": True, "questions": results, **other}
@@ -97,7 +100,9 @@ def test_the_class_page_counts(tmp_path):
     assert "<td class=n>1 of 4</td>" in page
     assert "<td class=n>3</td><td>90.1 swapped</td><td>P and q have changed places.</td>" in page
     assert '<td class=free><a href="feedback/bo.html">bo</a></td><td class=n>0</td><td class=n>2</td><td class=n>2</td>' in page
-    assert "to look at yourself" not in page
+    assert "1 student to look at yourself" in page
+    assert "cem.ipynb: no points for anything; is it the notebook of this exercise?" in page
+    assert "to look at yourself" not in report.report(report.by_student([students[0], students[1]]), EVERY)
     assert report.report(
         report.by_student([record("x", (0, 0), questions=[refused(q, "grader_error", "") for q in EVERY])]), EVERY
     )
@@ -137,9 +142,9 @@ def test_what_students_write_is_text_in_every_page(tmp_path):
     cell = {"cell": 3, "status": "error", "type": evil, "message": evil, "line": 1, "code": evil}
     one = record(evil, (0, 0), f"{evil}.ipynb", cells=[cell], notes=[evil])
     one["questions"][0]["checks"][0]["says"] = evil
-    report.write([one, record(evil, (0, 0), "2.ipynb", says=evil)], EVERY, tmp_path)
+    report.write([one, record(evil, (0, 0), "2.ipynb", says=evil, words=evil)], EVERY, tmp_path)
     pages = list(tmp_path.rglob("*.html"))
-    assert len(pages) == 2
+    assert len(pages) == 3
     for page in pages:
         text = page.read_text()
         assert "<script" not in text
@@ -171,3 +176,62 @@ except OSError as error:
     assert "the earlier file is untouched" in message
     assert name == str(tmp_path / "grades.csv")
     assert before == {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize(
+    ("other", "says"),
+    [
+        ({"says": "this is a link."}, "this is a link."),
+        ({"type": "ModuleNotFoundError", "message": "No module named 'pandas'"}, "cell 2: ModuleNotFoundError: No module named"),
+        ({"type": "AssertionError", "message": "Torch not compiled with CUDA enabled"}, "compiled with CUDA"),
+        ({"type": "ZeroDivisionError", "message": "division by zero"}, None),
+    ],
+)
+def test_who_may_have_lost_points_to_the_machine_is_listed(other, says):
+    cells = [{"cell": 2, "status": "error", "line": 1, "code": "", **other}] if "type" in other else []
+    made = record("ada", (0, 2), cells=cells, says=other.get("says", ""))
+    page = report.report(report.by_student([made]), EVERY)
+    assert (says or "to look at yourself") in page if says else "to look at yourself" not in page
+
+
+def test_a_name_that_a_failed_cell_should_have_defined_is_listed():
+    made = record("ada", (0, 2))
+    made["questions"][0]["checks"][0]["says"] = "line 2 of your code raised NameError: name 'LR' is not defined."
+    assert "NameError" not in report.report(report.by_student([made]), EVERY).partition("To look at yourself")[2]
+    made["cells"] = [{"cell": 2, "status": "error", "type": "OSError", "message": "", "line": 1, "code": ""}]
+    assert "NameError" in report.report(report.by_student([made]), EVERY).partition("To look at yourself")[2]
+
+
+def test_there_is_a_row_for_each_student(tmp_path):
+    ada = record("Wei Zhang", (3, 2), student="moodle-4711", id="4711", platform="moodle")
+    report.write([ada, record("bo", (0, 2), "1"), record("bo", (0, 0), "2")], EVERY, tmp_path)
+    lines = (tmp_path / "students.csv").read_text(encoding="utf-8-sig").splitlines()
+    assert lines == [
+        "student,id,platform,file,90.1,90.2,points,out of,days late",
+        "bo,,,1,0,2,2,5,",
+        "Wei Zhang,4711,moodle,Wei Zhang.ipynb,3,2,5,5,",
+    ]
+    assert {row["id"] for row in rows([ada])} == {"4711"}
+
+
+def test_what_was_withdrawn_has_no_page_any_more(tmp_path):
+    report.write([record("ada", (3, 2)), record("bo", (3, 2))], EVERY, tmp_path)
+    report.write([record("ada", (3, 2))], EVERY, tmp_path)
+    assert [path.name for path in sorted(tmp_path.glob("*/*"))] == ["ada.html", "ada.json"]
+
+
+def test_anonymous_reports_have_no_name_in_them(tmp_path):
+    made = [
+        record("Ada Lovelace", (3, 2)),
+        record("Ada Lovelace", (0, 2), "Ada Lovelace (1).ipynb"),
+        record("Wei Zhang", (3, 2), student="moodle-4711", id="4711", platform="moodle"),
+    ]
+    hidden = report.anonymous(made, b"a secret")
+    report.write(hidden, EVERY, tmp_path)
+    for path in (path for path in tmp_path.rglob("*") if path.is_file()):
+        text = path.name + path.read_text(encoding="utf-8-sig")
+        assert not re.search("lovelace|wei|zhang", text, re.IGNORECASE), path
+    code = report.code("ada lovelace", "", b"a secret")
+    assert {one["student"] for one in hidden} == {code, "moodle-4711"}
+    assert code != report.code("ada lovelace", "", b"another secret")
+    assert [report.total(one[0]) for one in report.by_student(hidden)] == [5, 5]
