@@ -5,6 +5,7 @@ the work begins, and Ctrl-C is status 130.
 """
 
 import contextlib
+import errno
 import math
 import os
 import sys
@@ -23,6 +24,28 @@ if TYPE_CHECKING:
 
 INTERRUPTED = 130
 _SEED = 2**63 - 1
+
+
+def _path(text: str | Path) -> Path:
+    """A path as it is typed, with `~` as the home folder. What can be no path is refused here, for every command."""
+    if not str(text).strip():
+        raise typer.BadParameter("the name is empty; name a file or folder.")
+    try:
+        path = Path(text).expanduser()
+        os.stat(path)
+    except RuntimeError:
+        raise typer.BadParameter(f"{text}: there is no such home folder.") from None
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} can be no name of a file.") from None
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise typer.BadParameter(f"{text} is a link that leads to itself.") from None
+    return path
+
+
+def _place(help: str) -> dict[str, Any]:
+    """What the arguments and options that name a file or folder have in common."""
+    return {"help": help, "parser": _path}
 
 
 class _Commands(TyperGroup):
@@ -72,7 +95,7 @@ def train(
     ] = None,
     size: Annotated[int | None, typer.Option(min=1, max=4096, help="Make your pictures SIZE x SIZE pixels.")] = None,
     grey: Annotated[bool, typer.Option("--grey", help="Make your pictures grey.")] = False,
-    out: Annotated[Path | None, typer.Option(help="Folder for the run; default runs/NAME-RECIPE.")] = None,
+    out: Annotated[Path | None, typer.Option(**_place("Folder for the run; default runs/NAME-RECIPE."))] = None,
     steps: Annotated[int | None, typer.Option(min=1, max=10**9, help="Instead of the recipe's number of steps.")] = None,
     seed: Annotated[int, typer.Option(min=0, max=_SEED, help="Of everything random.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
@@ -116,7 +139,7 @@ def train(
 
 @app.command()
 def evaluate(
-    folder: Annotated[Path, typer.Argument(help="A folder that `gencourse train` made.")],
+    folder: Annotated[Path, typer.Argument(**_place("A folder that `gencourse train` made."))],
     samples: Annotated[
         int | None, typer.Option(min=1, max=10**6, help="Draws for each example, where the metric is estimated.")
     ] = None,
@@ -130,8 +153,8 @@ def evaluate(
 
 @app.command()
 def sample(
-    folder: Annotated[Path, typer.Argument(help="A folder that `gencourse train` made.")],
-    out: Annotated[Path, typer.Option(help="What to write: a picture .png, numbers .npy, or points .csv.")],
+    folder: Annotated[Path, typer.Argument(**_place("A folder that `gencourse train` made."))],
+    out: Annotated[Path, typer.Option(**_place("What to write: a picture .png, numbers .npy, or points .csv."))],
     n: Annotated[int, typer.Option("--n", min=1, max=100_000, help="How many samples.")] = 64,
     seed: Annotated[int, typer.Option(min=0, max=_SEED, help="Of the samples.")] = 0,
 ) -> None:
@@ -191,9 +214,11 @@ def release_exercise(
 @app.command("submit")
 def submit_exercise(
     number: Annotated[str, typer.Argument(help="The exercise: 09.")],
-    notebook: Annotated[Path | None, typer.Option(help="Your notebook; default the one of this exercise in exercises/.")] = None,
+    notebook: Annotated[
+        Path | None, typer.Option(**_place("Your notebook; default the one of this exercise in exercises/."))
+    ] = None,
     name: Annotated[str | None, typer.Option(help="What the file is called: your name or number in the course.")] = None,
-    out: Annotated[Path, typer.Option(help="Folder for the file to hand in.")] = Path("."),
+    out: Annotated[Path, typer.Option(**_place("Folder for the file to hand in."))] = Path("."),
 ) -> None:
     """For students: see that your notebook runs and what it answers, and write the one file to hand in."""
     from gencourse.grading import questions
@@ -210,15 +235,17 @@ def submit_exercise(
 
 @app.command("grade")
 def grade_class(
-    folder: Annotated[Path, typer.Argument(help="What students handed in: a notebook, archive or folder for each.")],
+    folder: Annotated[Path, typer.Argument(**_place("What students handed in: a notebook, archive or folder for each."))],
     exercise: Annotated[str, typer.Option(help="The exercise: 09.")],
-    out: Annotated[Path, typer.Option(help="Folder for marks and feedback; a second run continues and renews what is there.")],
+    out: Annotated[
+        Path, typer.Option(**_place("Folder for marks and feedback; a second run continues and renews what is there."))
+    ],
     jobs: Annotated[int | None, typer.Option(min=1, max=64, help="Hand-ins graded at once; default one a processor.")] = None,
     timeout: Annotated[
         float, typer.Option(min=1, max=86_400, help="Seconds for the code of one hand-in; a sixth of it for one cell or call.")
     ] = 60,
     memory: Annotated[float, typer.Option(min=1, max=4096, help="GB for one hand-in.")] = 2,
-    secret_file: Annotated[Path | None, typer.Option(help="Draws the inputs; default OUT/secret, made if missing.")] = None,
+    secret_file: Annotated[Path | None, typer.Option(**_place("Draws the inputs; default OUT/secret, made if missing."))] = None,
     unsafe_no_sandbox: Annotated[
         bool, typer.Option("--unsafe-no-sandbox", help="Run students' code with your rights. Every row says so.")
     ] = False,
@@ -272,8 +299,8 @@ def selftest_exercise(
 @app.command("gradescope")
 def gradescope_zip(
     number: Annotated[str, typer.Argument(help="An exercise: 09.")],
-    out: Annotated[Path | None, typer.Option(help="The archive to write; default autograder-NN.zip.")] = None,
-    secret_file: Annotated[Path | None, typer.Option(help="Draws the inputs; default a new one, in the archive.")] = None,
+    out: Annotated[Path | None, typer.Option(**_place("The archive to write; default autograder-NN.zip."))] = None,
+    secret_file: Annotated[Path | None, typer.Option(**_place("Draws the inputs; default a new one, in the archive."))] = None,
 ) -> None:
     """For instructors: the archive that makes Gradescope grade an exercise."""
     from gencourse.grading import questions
@@ -359,6 +386,8 @@ def _file_for_output(path: Path, endings: tuple[str, ...] = ()) -> None:
         raise IsADirectoryError(f"{path} is a folder; name a file in it.")
     if path.exists() and not path.is_file():
         raise ValueError(f"{path} is no regular file, but a device or the like; name another.")
+    if path.is_symlink() and not path.exists():
+        raise ValueError(f"{path} is a link to a file that is not there; name another.")
     if endings and path.suffix.lower() not in endings:
         raise ValueError(f"{path}: the name must end in {', '.join(endings[:-1])} or {endings[-1]}.")
     _folder_for_output(path.parent)
@@ -397,8 +426,10 @@ def _sentence(error: BaseException) -> str | None:
     return None
 
 
-def _say_warning(message: Warning | str, *_: Any, **__: Any) -> None:
-    typer.echo(f"gencourse: {' '.join(str(message).split())}", err=True)
+def _say(message: Warning | str, *_: Any, **__: Any) -> None:
+    """One line, whatever stands in a name that it quotes."""
+    line = " ".join(str(message).split())
+    typer.echo(f"gencourse: {''.join(c if c.isprintable() else '?' for c in line)}", err=True)
 
 
 def main() -> None:
@@ -407,14 +438,14 @@ def main() -> None:
         with contextlib.suppress(AttributeError, ValueError):
             stream.reconfigure(errors="replace")  # type: ignore[union-attr]
     with warnings.catch_warnings():
-        warnings.showwarning = _say_warning
+        warnings.showwarning = _say
         try:
             app(prog_name="gencourse")
         except Exception as error:
             text = _sentence(error)
             if text is None:
                 raise
-            typer.echo(f"gencourse: {text}", err=True)
+            _say(text)
             raise SystemExit(1) from None
 
 

@@ -79,5 +79,5 @@ class Entry:
 def unknown(what: str, name: str, known: list[str]) -> str:
     """What to say of a name that does not exist: the nearest that does, and all of them."""
     near = difflib.get_close_matches(str(name), known, n=1, cutoff=0.5)
-    hint = f"did you mean {near[0]!r}? " if near else ""
-    return f"unknown {what}: {name!r}; {hint}There are: {', '.join(known)}."
+    hint = f"did you mean {near[0]!r}? There are" if near else "there are"
+    return f"unknown {what}: {name!r}; {hint}: {', '.join(known)}."

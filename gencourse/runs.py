@@ -31,6 +31,9 @@ from gencourse.train import History, cosine, fit
 
 _LARGEST = 10**8  # numbers in an example; more is a damaged file
 _MANY = 30_000_000  # parameters that a laptop takes long to train
+_MOST_SAMPLES = 10**6  # more is a damaged file too
+_OLD_RECORD = {"model": str, "recipe": str, "space": dict, "options": dict}  # what an earlier version wrote
+_RECORD = {**_OLD_RECORD, "data": str | dict, "metric": str | None, "band": int | float | None, "samples": int}
 
 
 def evaluate(model: GenerativeModel, recipe: Recipe, *, samples: int | None = None, seed: int = 0) -> dict[str, Any]:
@@ -125,17 +128,11 @@ def load_run(folder: str | Path) -> tuple[GenerativeModel, Entry, Recipe]:
             )
         raise FileNotFoundError(f"{folder} holds no finished run (there is no run.json); train one with `gencourse train`.")
     try:
-        run = json.loads(path.read_text(encoding="utf-8"))
-        shape = tuple(run["space"]["shape"])
-        if not all(isinstance(size, int) for size in shape) or math.prod(shape) > _LARGEST:
-            raise TypeError(f"shape {list(shape)}")
-        try:
-            space, entry = Space(shape, run["space"]["levels"]), catalog.entry(run["model"])
-        except ValueError as error:
-            raise ValueError(f"{path} is damaged ({error}).") from None
-        recipe = _recorded(entry, run, path)
-    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise ValueError(f"{path} is damaged ({type(error).__name__}: {error}).") from None
+        run = _read(path)
+        space, entry = Space(tuple(run["space"]["shape"]), run["space"]["levels"]), catalog.entry(run["model"])
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged ({error}).") from None
+    recipe = _recorded(entry, run, path)
     try:
         model = entry.build(space, **recipe.options)
     except (TypeError, ValueError, RuntimeError, MemoryError, OverflowError, ArithmeticError, IndexError) as error:
@@ -144,10 +141,48 @@ def load_run(folder: str | Path) -> tuple[GenerativeModel, Entry, Recipe]:
     return model, entry, recipe
 
 
+def _read(path: Path) -> dict[str, Any]:
+    """What a `run.json` says, each part of it of the kind that it should be.
+
+    Raises:
+        ValueError: what is wrong, as a part of a sentence.
+    """
+    try:
+        run = json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError):
+        raise ValueError("it is no JSON in UTF-8") from None
+    if not isinstance(run, dict):
+        raise ValueError("it holds no names and values")
+
+    def expect(name: str, kinds: Any, value: Any) -> None:
+        if not isinstance(value, kinds) or isinstance(value, bool):
+            raise ValueError(f"its {name!r} cannot be {value!r}"[:200])
+
+    for name, kinds in (_RECORD if "metric" in run else _OLD_RECORD).items():
+        if name not in run:
+            raise ValueError(f"it has no {name!r}")
+        expect(name, kinds, run[name])
+    if "shape" not in run["space"] or "levels" not in run["space"]:
+        raise ValueError("its 'space' has no 'shape' or no 'levels'")
+    shape = run["space"]["shape"]
+    expect("shape", list, shape)
+    if not all(isinstance(size, int) for size in shape) or math.prod(shape) > _LARGEST:
+        raise ValueError(f"its 'shape' cannot be {shape!r}")
+    if run.get("metric") not in (None, *METRICS):
+        raise ValueError(f"there is no metric {run['metric']!r}; there are: {', '.join(METRICS)}")
+    if "metric" in run and not 1 <= run["samples"] <= _MOST_SAMPLES:
+        raise ValueError(f"its 'samples' cannot be {run['samples']!r}")
+    if isinstance(record := run.get("data"), dict):
+        wanted = ("images", "size", "grey", "seed", "fingerprint") if "images" in record else ("function",)
+        if missing := [name for name in wanted if name not in record]:
+            raise ValueError(f"its 'data' has no {missing[0]!r}")
+    return run
+
+
 def _load_weights(model: GenerativeModel, path: Path) -> None:
-    """Load the weights, all of them finite numbers."""
+    """Load the weights, all of them finite real numbers."""
     weights = checkpoint.load(path)
-    if not isinstance(weights, dict) or not all(isinstance(value, torch.Tensor) for value in weights.values()):
+    if not isinstance(weights, dict) or not all(isinstance(v, torch.Tensor) and not v.is_complex() for v in weights.values()):
         raise ValueError(f"{path} holds no weights; train the model anew.")
     try:
         model.load_state_dict(weights)
@@ -178,13 +213,8 @@ def _recorded(entry: Entry, run: dict[str, Any], path: Path) -> Recipe:
     recipe = today or Recipe(str(run["recipe"]), data=_lost(path, "not recorded"))
     if "metric" not in run:  # written by an earlier version
         return replace(recipe, options=options)
-    metric, band, samples = run["metric"], run["band"], run["samples"]
-    if metric is not None and metric not in METRICS:
-        raise KeyError(metric)
-    if not isinstance(band, int | float | None) or not isinstance(samples, int) or samples < 1:
-        raise TypeError(f"band {band!r}, samples {samples!r}")
     data = _recorded_data(run["data"], today, path)
-    return replace(recipe, data=data, options=options, metric=metric, band=band, samples=samples)
+    return replace(recipe, data=data, options=options, **{name: run[name] for name in ("metric", "band", "samples")})
 
 
 def _recorded_data(record: Any, today: Recipe | None, path: Path) -> str | Callable[[], Dataset]:

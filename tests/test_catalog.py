@@ -266,7 +266,7 @@ def test_an_unknown_model_suggests_the_nearest(wrong, nearest):
     with pytest.raises(ValueError, match=f"unknown model: '{wrong}'") as caught:
         catalog.entry(wrong)
     assert (f"did you mean '{nearest}'?" in str(caught.value)) is (nearest is not None)
-    assert "There are: " in str(caught.value)
+    assert ("? There are: " if nearest else "; there are: ") in str(caught.value)
 
 
 def test_an_unknown_recipe_suggests_the_nearest():

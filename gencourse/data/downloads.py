@@ -28,6 +28,7 @@ from gencourse.data.sources import SOURCES, File, Mirror, Source
 __all__ = ["SOURCES", "Source", "Status", "folder", "get", "load", "status"]
 
 _TIMEOUT = 30  # seconds without an answer
+_MARGIN = 50e6  # bytes that a file may have, beside ten times those of the whole set: more is no such file
 _DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EROFS}
 
 
@@ -116,9 +117,12 @@ def _download(name: str, source: Source, path: Path) -> None:
         why = "downloading it needs the package pooch (pip install pooch)"
     else:
         with _scratch(path.parent, name) as scratch:
+            most = 10e6 * source.megabytes + _MARGIN
             for i, mirror in enumerate(source.mirrors):
                 try:
-                    arrays = mirror.decode([_fetch(file, Path(scratch) / f"{i}-{j}") for j, file in enumerate(mirror.files)])
+                    arrays = mirror.decode(
+                        [_fetch(file, Path(scratch) / f"{i}-{j}", most) for j, file in enumerate(mirror.files)]
+                    )
                     _check(arrays, source)
                 except Exception as error:  # whatever a mirror does wrong, the next one may do right
                     if isinstance(error, OSError) and error.errno in _DISK:
@@ -137,13 +141,19 @@ def _download(name: str, source: Source, path: Path) -> None:
     )
 
 
-def _fetch(file: File, to: Path) -> Path:
-    """Download one raw file and compare its hash, if that is known."""
+def _fetch(file: File, to: Path, most: float) -> Path:
+    """Download one raw file of at most `most` bytes, and compare its hash, if that is known."""
     import pooch
     from tqdm.auto import tqdm
 
+    class Bar(tqdm):
+        def update(self, n: float | None = 1) -> bool | None:
+            if self.n + (n or 0) > most:
+                raise ValueError(f"the file does not end after {most / 1e6:.3g} MB, which the set does not have")
+            return super().update(n)
+
     # pooch sets the total, but takes a bar whose total is 0 or unknown for none.
-    with tqdm(total=1, unit="B", unit_scale=True, desc=file.url.rsplit("/", 1)[-1], leave=False) as bar:
+    with Bar(total=1, unit="B", unit_scale=True, desc=file.url.rsplit("/", 1)[-1], leave=False) as bar:
         pooch.HTTPDownloader(progressbar=bar, timeout=_TIMEOUT)(file.url, str(to), None)
     if file.sha256:
         with to.open("rb") as content:
@@ -183,7 +193,7 @@ def _place(mirror: Mirror) -> str:
 def _reason(error: Exception) -> str:
     """Why it failed, on one line. The network's own messages run over five, so the common ones are put plainly."""
     kinds = {type_.__name__ for type_ in type(error).__mro__}
-    if "Timeout" in kinds:
+    if "Timeout" in kinds or "Read timed out" in str(error):
         return f"no answer within {_TIMEOUT} seconds"
     if "ChunkedEncodingError" in kinds:
         return "the connection broke off in the middle of the file"

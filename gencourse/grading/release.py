@@ -150,7 +150,12 @@ def _root(root: Path | str | None) -> Path:
 
 
 def _sources(root: Path) -> dict[str, Path]:
-    return {path.name[:2]: path for path in sorted((root / "solutions").glob("[0-9][0-9]-*.ipynb"))}
+    found: dict[str, Path] = {}
+    for path in sorted((root / "solutions").glob("[0-9][0-9]-*.ipynb")):
+        if path.name[:2] in found:
+            raise ValueError(f"solutions/ has two for exercise {path.name[:2]}: {found[path.name[:2]].name} and {path.name}.")
+        found[path.name[:2]] = path
+    return found
 
 
 def _paths(number: str | int, root: Path | str | None) -> tuple[Path, Path]:

@@ -53,6 +53,8 @@ def _bits_per_dim(model: GenerativeModel, dataset: Dataset, samples: int, seed: 
 def _mode_overlap(model: GenerativeModel, dataset: Dataset, samples: int, seed: int) -> Estimate:
     """On an equal mixture of round Gaussians: 1 is perfect, and a missing mode of K costs 1/K."""
     mixture: Any = dataset.density
+    if not hasattr(mixture, "centres"):
+        raise ValueError(f"mode_overlap is for data with known modes, which {dataset.name!r} has not.")
     overlap = mode_report(_draw(model, samples, seed), mixture.centres, mixture.sd).overlap
     return Estimate(overlap, math.sqrt(overlap * (1 - overlap) / samples), samples)
 

@@ -171,6 +171,18 @@ def test_what_went_wrong_is_said_plainly(server, folder, good, register, refused
     assert list(folder.iterdir()) == []
 
 
+def test_a_mirror_that_does_not_end_is_passed_over_and_one_that_stalls_is_named(server, folder, good, register, monkeypatch):
+    monkeypatch.setattr(downloads, "_MARGIN", 5e4)
+    monkeypatch.setattr(downloads, "_TIMEOUT", 1)
+    server.files = {"/long": (bytes(200_000), 10**9), "/stall": (truncated(good), len(good)), "/fake.npz": good}
+    register(f"{server.url}/long", f"{server.url}/stall", f"{server.url}/fake.npz")
+    with pytest.warns(UserWarning, match="fake: ") as caught:
+        assert_is_the_fake_set(data.load("fake"))
+    said = [str(one.message) for one in caught if one.category is UserWarning]
+    assert "the file does not end after 0.06 MB" in said[0]
+    assert "no answer within 1 seconds" in said[1]
+
+
 def test_a_download_killed_half_way_leaves_nothing_that_is_used(server, folder, good, register):
     server.files = {"/stall": (bytes(100_000), 1_000_000), "/fake.npz": good}
     script = f"""
@@ -245,7 +257,7 @@ def test_a_folder_that_cannot_be_written_is_one_sentence(server, tmp_path, good,
     monkeypatch.setenv("GENCOURSE_DATA", str(tmp_path / "file" / "sets"))
     server.files = {"/fake.npz": good}
     register(f"{server.url}/fake.npz")
-    with pytest.raises(OSError, match="set GENCOURSE_DATA to a folder that can"):
+    with pytest.raises(OSError, match="GENCOURSE_DATA can name another"):
         data.load("fake")
 
 
