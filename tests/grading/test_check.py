@@ -1,16 +1,21 @@
 """What a student reads: one sentence, their own line, and nothing of ours."""
 
+import functools
 import inspect
 import re
+import sys
+import types
+from dataclasses import replace
 from pathlib import Path
 
 import nbformat
 import numpy as np
 import pytest
 import torch
+import toy_exercise
 
 from gencourse.grading import check, questions
-from gencourse.grading.check import assess
+from gencourse.grading.check import assess, collect
 from gencourse.grading.inside import harness
 
 ROOT = Path(__file__).parents[2]
@@ -141,6 +146,40 @@ def test_an_answer_that_cannot_be_right_gets_its_own_sentence(capsys, source, sa
     assert "/" not in re.sub(r"\(\d/\d points", "", said)  # no path
 
 
+BARE = """
+def bare(function):  # does not say what it wraps
+
+    def inner(*inputs):
+        return function(*inputs)
+
+    return inner
+"""
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "@bare\ndef gaussian_kl(mu, log_var):\n    return mu + nothing",
+        "@bare\n@torch.no_grad()\ndef gaussian_kl(mu, log_var): return mu + nothing",
+        "def kl(mu, log_var, k):\n\n    return mu + nothing\ngaussian_kl = functools.partial(kl, k=2)",
+        "class KL(torch.nn.Module):\n    def forward(self, mu, log_var): return mu + nothing\ngaussian_kl = KL()",
+        "def log(x):\n    return x\ndef kl(x): return log(x) + nothing\ngaussian_kl = lambda mu, log_var: bare(kl)(mu)",
+    ],
+    ids=["a decorator that hides the function", "two decorators", "partial", "a module", "a helper"],
+)
+def test_the_line_is_the_notebooks_beneath_whatever_stands_in_other_files(source, monkeypatch, capsys):
+    """A notebook's cells share the namespace of `__main__`, where students work as in the grader."""
+    elsewhere: dict = {}
+    exec(compile(BARE, "elsewhere.py", "exec"), elsewhere)
+    notebook = types.ModuleType("__main__")
+    notebook.__dict__.update(torch=torch, functools=functools, bare=elsewhere["bare"])
+    monkeypatch.setitem(sys.modules, "__main__", notebook)
+    exec(compile(source, "cell.py", "exec"), notebook.__dict__)
+    line = 1 + next(number for number, text in enumerate(source.splitlines()) if "nothing" in text)
+    said = check("9.1", notebook.gaussian_kl).sentence
+    assert said == f"9.1: not yet (0/3 points): line {line} of your code raised NameError: name 'nothing' is not defined."
+
+
 def test_the_students_line_is_shown_where_its_text_is_known(tmp_path, capsys):
     import importlib.util
 
@@ -152,6 +191,25 @@ def test_the_students_line_is_shown_where_its_text_is_known(tmp_path, capsys):
     said = check("9.1", module.gaussian_kl).sentence
     assert "line 2 of your code (return mu.nothing) raised AttributeError" in said
     assert str(tmp_path) not in said
+
+
+def test_gradients_of_numbers_in_the_wrong_place_are_wrong():
+    """A weighted sum is differentiated, since a plain one is the same in whatever order the numbers stand."""
+    for seed in range(5):
+        assert check("9.1", lambda mu, log_var: right(mu, log_var).flip(0), seed=seed).points == 0
+        assert check("9.2", lambda mu, log_var, eps: (mu + (log_var / 2).exp() * eps).roll(1, 1), seed=seed).points == 0
+
+
+def test_an_answer_that_is_all_nan_is_called_after_no_mistake():
+    """There are many ways to get there, and the first mistake that gives NaN would be named for all of them."""
+    kl = toy_exercise.KL
+    nan = {"logarithm of a negative number": lambda p, q: np.log(-p).sum(1)}
+    question = replace(kl, mistakes={**nan, **kl.mistakes}, says={"logarithm of a negative number": "a minus.", **kl.says})
+    inputs = question.draw(0)
+    with np.errstate(invalid="ignore"):
+        got = assess(question, inputs, collect(question, lambda p, q: np.full(len(p), np.nan), inputs))
+    assert "some of your numbers are NaN" in got.sentence
+    assert [part.mistake for part in got.checks] == ["", ""]
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ import inspect
 import io
 import linecache
 import sys
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -133,16 +134,17 @@ def is_stub(function: Callable) -> bool:
 def describe(error: BaseException, function: Callable) -> dict[str, Any]:
     """The exception as plain data: `type`, `message` (its first line), `line` and `code` of the student's last frame.
 
-    `line` is None if the exception came from outside the student's code, as when the arguments do not fit.
+    A student's frames are those of the notebook, whose cells share the namespace of `__main__`, and outside a notebook those of
+    the file that defines the function. `line` is None if the exception came from elsewhere, as when the arguments do not fit.
     """
-    namespace = getattr(_undecorated(function), "__globals__", None)
+    notebook = getattr(sys.modules.get("__main__"), "__dict__", None)
+    own = getattr(_undecorated(function), "__globals__", None)
+    steps = list(traceback.walk_tb(error.__traceback__))
+    mine = [[step for step in steps if step[0].f_globals is namespace] for namespace in (notebook, own)]
     line, code = None, ""
-    step = error.__traceback__
-    while step is not None:
-        if step.tb_frame.f_globals is namespace:  # all cells of a notebook share one
-            line = step.tb_lineno
-            code = linecache.getline(step.tb_frame.f_code.co_filename, line).strip()
-        step = step.tb_next
+    if last := (mine[0] or mine[1])[-1:]:
+        frame, line = last[0]
+        code = linecache.getline(frame.f_code.co_filename, line).strip()
     lines = [text.strip() for text in str(error).splitlines() if text.strip()]
     message = lines[0] if lines else ""
     return {"type": type(error).__name__, "message": _short(message, 200), "line": line, "code": _short(code, 80)}
