@@ -36,6 +36,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from gencourse.grading import handins
+from gencourse.grading import questions as all_questions
 from gencourse.grading.questions import Question
 
 Record = dict[str, Any]
@@ -65,6 +67,30 @@ class Change:
     kind: str
     value: Any
     reason: str
+
+
+def read(
+    folder: Path, exercise: str, out: Path, changes: Path | None = None, times: Path | None = None, secret: bytes | None = None
+) -> tuple[list[Change], dict[tuple[str, str], datetime]]:
+    """Both tables, for the hand-ins of a folder; by default those in `out`, if there are any.
+
+    Raises:
+        ValueError: with a sentence for each row that cannot be understood.
+        FileNotFoundError: if there is no such file, or nothing to grade.
+    """
+    found: list[Path | None] = []
+    for path, name in ((changes, "changes.csv"), (times, "times.csv")):
+        if path is not None and not path.is_file():
+            raise FileNotFoundError(f"there is no file {path}.")
+        default = out / name
+        found.append(path or (default if default.is_file() else None))
+    hand_ins = handins.find(folder, exercise, leave_out=out)
+    people = [Person(h.student, h.name, h.id.lower(), handins.code(h.student, h.id, secret) if secret else "") for h in hand_ins]
+    every = all_questions.of_exercise(exercise)
+    return (
+        [] if found[0] is None else read_changes(found[0], people, every),
+        {} if found[1] is None else read_times(found[1], people),
+    )
 
 
 def table(path: Path, columns: Sequence[str], optional: Sequence[str] = ()) -> list[tuple[int, dict[str, str]]]:

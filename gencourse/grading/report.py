@@ -7,7 +7,6 @@ and messages are students' text: it is escaped in HTML, and in the CSV it cannot
 from __future__ import annotations
 
 import csv
-import hmac
 import html
 import io
 import math
@@ -127,16 +126,11 @@ def out_of(record: Record) -> float:
 def anonymous(records: Sequence[Record], secret: bytes) -> list[Record]:
     """The same with codes in place of names, and of names of files: a platform's id, or letters and digits of the secret's."""
     return [
-        record | {"student": code(record["student"], record["id"], secret), "file": f"hand-in {n}"}
-        | {"name": record["id"] or code(record["student"], "", secret)}
+        record | {"student": handins.code(record["student"], record["id"], secret), "file": f"hand-in {n}"}
+        | {"name": record["id"] or handins.code(record["student"], "", secret)}
         for hand_ins in by_student(records)
         for n, record in enumerate(sorted(hand_ins, key=lambda r: r["file"]), start=1)
     ]  # fmt: skip
-
-
-def code(student: str, id: str, secret: bytes) -> str:
-    """What stands for a student where names must not: the platform's id, or a code that only the secret leads to."""
-    return student if id else hmac.digest(secret, b"name\0" + student.encode(), "sha256").hex()[:8]
 
 
 def _open(result: Record) -> bool:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import toy_exercise
 
-from gencourse.grading import report
+from gencourse.grading import handins, report
 from gencourse.grading.conversation import refused
 
 ROOT = Path(__file__).parents[2]
@@ -158,7 +158,7 @@ def test_a_full_disk_leaves_the_earlier_marks_and_one_sentence(tmp_path):
 import resource, signal, sys
 sys.path.insert(0, "tests/grading")
 from pathlib import Path
-from gencourse.grading import report
+from gencourse.grading import handins, report
 import test_report
 out = Path(sys.argv[1])
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -231,7 +231,7 @@ def test_anonymous_reports_have_no_name_in_them(tmp_path):
     for path in (path for path in tmp_path.rglob("*") if path.is_file()):
         text = path.name + path.read_text(encoding="utf-8-sig")
         assert not re.search("lovelace|wei|zhang", text, re.IGNORECASE), path
-    code = report.code("ada lovelace", "", b"a secret")
+    code = handins.code("ada lovelace", "", b"a secret")
     assert {one["student"] for one in hidden} == {code, "moodle-4711"}
-    assert code != report.code("ada lovelace", "", b"another secret")
+    assert code != handins.code("ada lovelace", "", b"another secret")
     assert [report.total(one[0]) for one in report.by_student(hidden)] == [5, 5]
