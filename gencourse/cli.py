@@ -246,6 +246,11 @@ def grade_class(
     ] = 60,
     memory: Annotated[float, typer.Option(min=1, max=4096, help="GB for one hand-in.")] = 2,
     secret_file: Annotated[Path | None, typer.Option(**_place("Draws the inputs; default OUT/secret, made if missing."))] = None,
+    changes: Annotated[
+        Path | None, typer.Option(**_place("Marks changed by hand, weights, lateness; default OUT/changes.csv, if it is there."))
+    ] = None,
+    times: Annotated[Path | None, typer.Option(**_place("When hand-ins arrived; default OUT/times.csv, if it is there."))] = None,
+    anonymous: Annotated[bool, typer.Option("--anonymous", help="Codes for names; OUT/names.csv says whose they are.")] = False,
     unsafe_no_sandbox: Annotated[
         bool, typer.Option("--unsafe-no-sandbox", help="Run students' code with your rights. Every row says so.")
     ] = False,
@@ -253,30 +258,49 @@ def grade_class(
     """For instructors: grade a folder of notebooks, each in a sandbox of its own."""
     from tqdm import tqdm
 
-    from gencourse.grading import questions, report
+    from gencourse.grading import handins, lms, overrides, questions
     from gencourse.grading.conversation import Limits
     from gencourse.grading.grade import grade, read_secret
 
     if math.isnan(timeout) or math.isnan(memory):
         raise ValueError("--timeout and --memory must be numbers.")
-    questions.of_exercise(exercise.zfill(2))
+    number = exercise.zfill(2)
+    every = questions.of_exercise(number)
     _folder_for_output(out)
+    handins.must_be_apart(folder, out)
+    secret = None if secret_file is None else read_secret(secret_file)
+    if secret is None and (out / "secret").is_file():
+        secret = read_secret(out / "secret")
+    decided = overrides.read(folder, number, out, changes, times, secret)  # what is wrong in a table is said before the work
     try:
         records = grade(
             folder,
-            exercise.zfill(2),
+            number,
             out,
             jobs=jobs,
             limits=Limits(timeout, int(memory * 2**30)),
-            secret=None if secret_file is None else read_secret(secret_file),
+            secret=secret,
             shut_in=not unsafe_no_sandbox,
-            progress=lambda done, n: tqdm(done, total=n, desc=f"exercise {exercise.zfill(2)}", unit="hand-in"),
+            progress=lambda done, n: tqdm(done, total=n, desc=f"exercise {number}", unit="hand-in"),
         )
     except KeyboardInterrupt:
         typer.echo("gencourse: stopped. What is graded is kept; the same command again goes on from there.", err=True)
         raise SystemExit(INTERRUPTED) from None
-    report.write(records, questions.of_exercise(exercise.zfill(2)), out)
-    for line in report.summary(records, out):
+    codes = (secret or read_secret(out / "secret")) if anonymous else None
+    for line in lms.hand_over(records, decided, every, out, codes):
+        typer.echo(line)
+
+
+@app.command("gradebook")
+def gradebook_csv(
+    folders: Annotated[list[Path], typer.Argument(**_place("Folders that `gencourse grade` made, one for each exercise."))],
+    out: Annotated[Path, typer.Option(**_place("The file to write."))] = Path("gradebook.csv"),
+) -> None:
+    """For instructors: the marks of all exercises in one table, a row for each student."""
+    from gencourse.grading import lms
+
+    _file_for_output(out, (".csv", ".txt"))
+    for line in lms.gradebook(folders, out):
         typer.echo(line)
 
 
