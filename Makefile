@@ -25,7 +25,7 @@ help:  ## list these commands
 
 book: .venv/book  ## render the book from its stored outputs into _build/html
 	$(call say,Rendering the book)
-	@$(BIN)/python book/make_pages.py --check
+	@$(BIN)/python -m tools.pages --check
 	@$(BIN)/jupyter-book build . --all -W --keep-going -n --quiet
 	@echo "The book is at _build/html/index.html; make serve shows it at http://localhost:$(PORT)"
 
@@ -34,13 +34,13 @@ serve: book  ## render, then show the book at http://localhost:8000
 
 run: .venv/book  ## execute a chapter and store its outputs: make run CHAPTER=09-vae PROFILE=cpu
 	@test -n "$(CHAPTER)" || { echo "Which chapter? For example: make run CHAPTER=09-vae PROFILE=cpu"; exit 2; }
-	@$(BIN)/python -m gencourse.notebooks run "$(CHAPTER)" --profile "$(PROFILE)"
+	@$(BIN)/python -m tools.notebooks run "$(CHAPTER)" --profile "$(PROFILE)"
 
 format: .venv/test  ## format code and notebooks, renew what is generated
 	@$(BIN)/ruff check --fix --quiet; $(BIN)/ruff format --quiet
-	@$(BIN)/python -m gencourse.notebooks normalise
+	@$(BIN)/python -m tools.notebooks normalise
 	@$(BIN)/gencourse release --all
-	@$(BIN)/python book/make_pages.py
+	@$(BIN)/python -m tools.pages
 
 bench: .venv/book  ## measure speed: training steps, data on the device
 	@for file in benchmarks/*.py; do printf '\n== %s\n' "$$file"; $(BIN)/python "$$file" || exit 1; done
@@ -52,7 +52,7 @@ test: .venv/test chromium bubblewrap lint types unit notebooks book pages  ## ev
 lint: .venv/test
 	$(call say,Format and lint)
 	@$(BIN)/ruff format --check --quiet && $(BIN)/ruff check --quiet
-	@$(BIN)/python -m gencourse.notebooks check
+	@$(BIN)/python -m tools.notebooks check
 
 types: .venv/test
 	$(call say,Types)

@@ -16,7 +16,7 @@ LAYERS = (
     ("recipes", "entry"),
     ("autoregressive", "flows", "adversarial", "variational"),
     ("checks", "catalog", "runs"),
-    ("viz", "explorers", "grading", "notebooks", "mutate", "cli", "__main__"),
+    ("viz", "explorers", "grading", "cli", "__main__"),
 )
 """From the ground up. What stands in one row may import what is in its own and in the rows beneath."""
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from gencourse import notebooks
+from tools import notebooks
 
 ROOT = Path(__file__).parents[1]
 PATHS = [path for folder in notebooks.FOLDERS for path in sorted((ROOT / folder).glob("*.ipynb"))]

@@ -13,7 +13,7 @@ import pytest
 from packaging.requirements import Requirement
 from wheels import ROOT, build, install, run
 
-from gencourse import notebooks
+from tools import notebooks
 
 NOTEBOOKS = [path for folder in notebooks.FOLDERS for path in sorted((ROOT / folder).glob("*.ipynb"))]
 COLAB = ("ipywidgets==7.7.1", "ipython==7.34.0", "ipykernel==6.17.1")

@@ -16,7 +16,7 @@ import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 from PIL import Image
 
-from gencourse import notebooks
+from tools import notebooks
 
 ROOT = Path(__file__).parents[1]
 URL = "https://example.org/a/b"

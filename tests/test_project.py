@@ -2,7 +2,6 @@
 
 import dataclasses
 import importlib
-import importlib.util
 import os
 import re
 import shutil
@@ -16,7 +15,8 @@ import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from gencourse import catalog, notebooks
+from gencourse import catalog
+from tools import notebooks, pages
 
 ROOT = Path(__file__).parents[1]
 BOOK = ROOT / "book"
@@ -34,17 +34,6 @@ def files(*suffixes: str) -> list[Path]:
         folders[:] = [name for name in folders if name not in MADE and not name.endswith(("_cache", ".egg-info", "_checkpoints"))]
         found += [Path(folder) / name for name in names if Path(name).suffix in suffixes or name == "Makefile"]
     return found
-
-
-def script():
-    """book/make_pages.py as a module."""
-    spec = importlib.util.spec_from_file_location("make_pages", BOOK / "make_pages.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-PAGES = script()
 
 
 # Versions
@@ -179,12 +168,12 @@ def test_without_a_browser_and_the_right_to_install_one_make_says_what_to_instal
 
 
 def test_the_generated_pages_are_current(capsys):
-    assert PAGES.main(["--check"]) == 0, capsys.readouterr().out
+    assert pages.main(["--check"]) == 0, capsys.readouterr().out
 
 
 def test_every_slide_has_its_row():
     covered: set[int] = set()
-    for row in PAGES.table()["rows"]:
+    for row in pages.table()["rows"]:
         if row["slides"] != "beside":
             first, last = (int(end) for end in (row["slides"].split("-") * 2)[:2])
             covered |= set(range(first, last + 1))
@@ -213,41 +202,41 @@ def test_the_tree_on_the_front_page_has_every_model_of_the_catalog_on_its_branch
     titles = tuple(catalog.BRANCHES[entry.branch[:depth]].lower() for depth in range(1, len(entry.branch) + 1))
     assert (entry.title, int(entry.chapter[:2])) in tree[titles]
     assert sum(name == entry.title for leaves in tree.values() for name, _ in leaves) == 1
-    assert entry.chapter in PAGES.table()["chapters"]
+    assert entry.chapter in pages.table()["chapters"]
 
 
 def test_what_is_still_to_come_stands_on_the_lecture_s_branches():
-    to_come = PAGES.table()["to_come"]
+    to_come = pages.table()["to_come"]
     assert set(to_come) <= {" / ".join(branch) for branch in catalog.BRANCHES}
-    assert {chapter for leaves in to_come.values() for _, chapter in leaves} <= set(PAGES.table()["chapters"])
+    assert {chapter for leaves in to_come.values() for _, chapter in leaves} <= set(pages.table()["chapters"])
 
 
 def test_a_new_row_changes_the_front_page_and_a_missing_one_too(monkeypatch, capsys):
-    assert PAGES.main(["--check"]) == 0
+    assert pages.main(["--check"]) == 0
     another = dataclasses.replace(catalog.entry("made"), name="another", title="Another")
     for models in ((*catalog.MODELS, another), catalog.MODELS[1:]):
         monkeypatch.setattr(catalog, "MODELS", models)
-        assert PAGES.main(["--check"]) == 1
+        assert pages.main(["--check"]) == 1
         assert "book/index.md is not current" in capsys.readouterr().out
-    table = PAGES.table() | {"to_come": {" / ".join(another.branch): [["Another", another.chapter]]}}
-    monkeypatch.setattr(PAGES, "table", lambda: table)
+    table = pages.table() | {"to_come": {" / ".join(another.branch): [["Another", another.chapter]]}}
+    monkeypatch.setattr(pages, "table", lambda: table)
     monkeypatch.setattr(catalog, "MODELS", (*catalog.MODELS, another))
     with pytest.raises(SystemExit, match="Another is in the catalogue now: take it off the leaves to come"):
-        PAGES.main(["--check"])
+        pages.main(["--check"])
 
 
-ROWS = PAGES.table()["rows"]
+ROWS = pages.table()["rows"]
 
 
 @pytest.mark.parametrize("row", ROWS, ids=[f"{row['slides']} {row['chapter'][:2]}" for row in ROWS])
 def test_a_row_of_the_lecture_map_names_what_exists(row):
-    assert row["chapter"] in PAGES.table()["chapters"]
+    assert row["chapter"] in pages.table()["chapters"]
     for symbol in row.get("code", []):
         module, _, attributes = symbol.partition(":")
         found = importlib.import_module(module)
         for name in attributes.split(".") if attributes else []:
             found = getattr(found, name)
-    if not PAGES.finished(row["chapter"]) or row.get("waits"):
+    if not pages.finished(row["chapter"]) or row.get("waits"):
         assert not row.keys() & {"section", "equations", "exercise"}, "only what is written has these"
         return
     text = "\n".join(cell.source for cell in nbformat.read(BOOK / f"{row['chapter']}.ipynb", as_version=4).cells)
@@ -255,7 +244,7 @@ def test_a_row_of_the_lecture_map_names_what_exists(row):
     for number in row.get("equations", []):
         assert rf"\tag{{{number}}}" in text, number
     for question in row.get("exercise", []):
-        exercise = ROOT / "exercises" / f"{PAGES.exercise_of(row['chapter'])}.ipynb"
+        exercise = ROOT / "exercises" / f"{pages.exercise_of(row['chapter'])}.ipynb"
         assert f'check("{question}")' in exercise.read_text().replace('\\"', '"'), question
 
 

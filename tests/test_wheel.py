@@ -10,7 +10,7 @@ import nbformat
 import pytest
 from wheels import ROOT, build, install, run
 
-from gencourse import notebooks
+from tools import notebooks
 
 
 @pytest.fixture(scope="module")

@@ -40,7 +40,8 @@ def build(folder: Path) -> Path:
     """The wheel, built from a copy, so that nothing is left in the clone."""
     source, out = folder / "source", folder / "wheel"
     source.mkdir()
-    shutil.copytree(ROOT / "gencourse", source / "gencourse", ignore=shutil.ignore_patterns("__pycache__"))
+    for package in ("gencourse", "tools"):
+        shutil.copytree(ROOT / package, source / package, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, source)
     run(sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--wheel-dir", out, source)

@@ -7,8 +7,8 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from gencourse import notebooks
 from gencourse.grading import release
+from tools import notebooks
 
 ROOT = Path(__file__).parents[2]
 

@@ -1,12 +1,12 @@
 """Notebooks as files under version control: in one normal form, checked, executed.
 
-    python -m gencourse.notebooks normalise [FILE ...]        rewrite in the normal form (all notebooks without a FILE)
-    python -m gencourse.notebooks check [FILE ...]            say what is wrong, change nothing
-    python -m gencourse.notebooks run 09-vae --profile cpu    execute a chapter and store its outputs
+    python -m tools.notebooks normalise [FILE ...]        rewrite in the normal form (all notebooks without a FILE)
+    python -m tools.notebooks check [FILE ...]            say what is wrong, change nothing
+    python -m tools.notebooks run 09-vae --profile cpu    execute a chapter and store its outputs
 
 The normal form keeps outputs and drops what changes by itself: counts, timings, addresses, widgets, progress bars. It
 folds the cells that only prepare: the page shows their code on request.
-Needs the `book` extra, and the clone of the repository that the notebooks are in.
+Run it in the clone of the repository that the notebooks are in.
 """
 
 import argparse
@@ -305,7 +305,7 @@ def address(home: Path) -> str:
 
 def main(arguments: list[str] | None = None) -> int:
     """The command line described above; the number is the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m gencourse.notebooks", description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(prog="python -m tools.notebooks", description=__doc__.split("\n")[0])
     commands = parser.add_subparsers(dest="command", required=True)
     for name, help_ in (("normalise", "rewrite in the normal form"), ("check", "say what is wrong, change nothing")):
         commands.add_parser(name, help=help_).add_argument("files", nargs="*", type=Path, metavar="FILE")

@@ -1,7 +1,7 @@
 """Makes what is generated in the book: lecture-map.md, the chapters and the tree in index.md, and references.md.
 
-python book/make_pages.py            write them
-python book/make_pages.py --check    say which are not current
+python -m tools.pages            write them
+python -m tools.pages --check    say which are not current
 """
 
 import re
@@ -12,8 +12,8 @@ from typing import Any
 
 from gencourse import catalog
 
-BOOK = Path(__file__).parent
-NOTE = "<!-- Made by book/make_pages.py from book/{source}; `make format` renews it. -->"
+BOOK = Path(__file__).parents[1] / "book"
+NOTE = "<!-- Made by tools/pages.py from book/{source}; `make format` renews it. -->"
 MARKS = "<!-- {}: begin -->", "<!-- {}: end -->"
 SAID = {
     ("explicit",): "the model writes its density down",
@@ -56,10 +56,7 @@ def spans(equations: list[str]) -> str:
         chapter, count = number.split(".")
         follows = runs and runs[-1][-1] == f"{chapter}.{int(count) - 1}"
         runs = [*runs[:-1], [*runs[-1], number]] if follows else [*runs, [number]]
-    return ", ".join(
-        f"({run[0]}) to ({run[-1]})" if len(run) > 2 else ", ".join(f"({n})" for n in run)
-        for run in runs
-    )
+    return ", ".join(f"({run[0]}) to ({run[-1]})" if len(run) > 2 else ", ".join(f"({n})" for n in run) for run in runs)
 
 
 def slide_key(row: dict[str, Any]) -> tuple[int, str]:
@@ -71,9 +68,7 @@ def slide_key(row: dict[str, Any]) -> tuple[int, str]:
 def lecture_map() -> str:
     """The page that leads from a slide to its section, equations, code and exercise."""
     data = table()
-    toc = (BOOK.parent / "_toc.yml").read_text(
-        encoding="utf-8"
-    )  # a page of the book is linked, other files are not
+    toc = (BOOK.parent / "_toc.yml").read_text(encoding="utf-8")  # a page of the book is linked, other files are not
     lines = [
         "# Lecture map",
         "",
@@ -95,19 +90,11 @@ def lecture_map() -> str:
                 )
             name = f"{int(chapter[:2])} [{row['section']}]({chapter}.ipynb#{anchor(row['section'])})"
         equations = spans(row.get("equations", []))
-        code = ", ".join(
-            f"`{symbol.removeprefix('gencourse.').replace(':', '.')}`"
-            for symbol in row.get("code", [])
-        )
+        code = ", ".join(f"`{symbol.removeprefix('gencourse.').replace(':', '.')}`" for symbol in row.get("code", []))
         questions = row.get("exercise", [])
         file = exercise_of(chapter)
-        exercise = ", ".join(
-            f"[{n}](../exercises/{file}.ipynb)" if f"exercises/{file}" in toc else n
-            for n in questions
-        )
-        lines.append(
-            f"| {row['slides']} | {row['content']} | {name} | {equations} | {code} | {exercise} |"
-        )
+        exercise = ", ".join(f"[{n}](../exercises/{file}.ipynb)" if f"exercises/{file}" in toc else n for n in questions)
+        lines.append(f"| {row['slides']} | {row['content']} | {name} | {equations} | {code} | {exercise} |")
     return "\n".join(lines) + "\n"
 
 
@@ -116,28 +103,16 @@ def tree() -> str:
     to_come = table()["to_come"]
     lines = []
     for branch, title in catalog.BRANCHES.items():
-        leaves = [
-            (model.title, model.chapter)
-            for model in catalog.MODELS
-            if model.branch == branch
-        ]
+        leaves = [(model.title, model.chapter) for model in catalog.MODELS if model.branch == branch]
         for name, chapter in to_come.get(" / ".join(branch), []):
             if name in dict(leaves):
-                raise SystemExit(
-                    f"{name} is in the catalogue now: take it off the leaves to come in lecture_map.toml."
-                )
+                raise SystemExit(f"{name} is in the catalogue now: take it off the leaves to come in lecture_map.toml.")
             leaves.append((name, chapter))
         said = f": {SAID[branch]}" if branch in SAID else ""
-        lines.append(
-            f"{'  ' * (len(branch) - 1)}- **{title[0].upper() + title[1:]}**{said}"
-        )
+        lines.append(f"{'  ' * (len(branch) - 1)}- **{title[0].upper() + title[1:]}**{said}")
         for name, chapter in sorted(leaves, key=lambda leaf: leaf[1]):
             number = int(chapter[:2])
-            entry = (
-                f"[{name}]({chapter}.ipynb), chapter {number}"
-                if finished(chapter)
-                else f"{name}, chapter {number}"
-            )
+            entry = f"[{name}]({chapter}.ipynb), chapter {number}" if finished(chapter) else f"{name}, chapter {number}"
             lines.append(f"{'  ' * len(branch)}- {entry}")
     return "\n".join(lines)
 
@@ -183,25 +158,14 @@ def references() -> str:
             entry.fields["year"],
         ),
     ):
-        people = [
-            plain(" ".join((*person.prelast_names, *person.last_names)))
-            for person in entry.persons["author"]
-        ]
-        authors = " and ".join(
-            [", ".join(people[:-1]), people[-1]] if len(people) > 1 else people
-        )
+        people = [plain(" ".join((*person.prelast_names, *person.last_names))) for person in entry.persons["author"]]
+        authors = " and ".join([", ".join(people[:-1]), people[-1]] if len(people) > 1 else people)
         if len(people) > 3:
             authors = f"{people[0]} and others"
-        where = (
-            entry.fields.get("booktitle")
-            or entry.fields.get("journal")
-            or entry.fields.get("publisher", "")
-        )
+        where = entry.fields.get("booktitle") or entry.fields.get("journal") or entry.fields.get("publisher", "")
         title = plain(entry.fields["title"])
         place = f" {plain(where)}." if where else ""
-        lines.append(
-            f"- {authors} ({entry.fields['year']}). [{title}]({entry.fields['url']}).{place}"
-        )
+        lines.append(f"- {authors} ({entry.fields['year']}). [{title}]({entry.fields['url']}).{place}")
     return "\n".join(lines) + "\n"
 
 

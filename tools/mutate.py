@@ -1,7 +1,7 @@
 """Whether the check of a numbered equation can fail: its right-hand side is made wrong, and the check must notice.
 
-    python -m gencourse.mutate book/09-vae.ipynb                 every equation of a chapter
-    python -m gencourse.mutate book/09-vae.ipynb --only 9.3      one of them
+    python -m tools.mutate book/09-vae.ipynb                 every equation of a chapter
+    python -m tools.mutate book/09-vae.ipynb --only 9.3      one of them
 
 A wrong right-hand side has one thing changed in it: a sign, a factor, an exponent, an index, a sum for a mean, a transposition,
 the order of a difference, a quotient or a matrix product, one size taken for another. It is changed in the last argument of
@@ -10,7 +10,7 @@ functions of the chapter that the right side calls and the left does not. Then t
 run again. A mutant that nothing notices is printed. Either the check is too weak, or the parameters in it hide the difference
 (2 d = D), or the mutant is right too; then `book/mutants.toml` says why.
 
-Needs the `book` extra. The chapter runs in the profile of `$GENCOURSE_PROFILE`, `smoke` if there is none.
+The chapter runs in the profile of `$GENCOURSE_PROFILE`, `smoke` if there is none.
 """
 
 import argparse
@@ -82,7 +82,7 @@ class Chapter:
     """The code of a chapter, as syntax trees and as a program that is run cell by cell."""
 
     def __init__(self, path: Path) -> None:
-        from gencourse.notebooks import read
+        from tools.notebooks import read
 
         self.path = path
         self.markdown_above: list[bool] = []
@@ -519,7 +519,7 @@ def _quiet(folder: Path) -> Iterator[None]:
 
 def main(arguments: list[str] | None = None) -> int:
     """The command line described above; the number is the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m gencourse.mutate", description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(prog="python -m tools.mutate", description=__doc__.split("\n")[0])
     parser.add_argument("chapters", nargs="+", type=Path, metavar="CHAPTER.ipynb")
     parser.add_argument("--only", help="one equation, such as 9.3")
     parser.add_argument("--seconds", type=float, default=20.0, help="processor time for each equation, about (20)")
