@@ -5,11 +5,13 @@ caption without a number. Here, when a page is built,
 
 - each of these becomes a link, where its target exists, and each numbered formula an address of its own;
 - captions are numbered in the order of the page;
+- a printed table keeps its lines and scrolls, where other outputs wrap;
 - what is searched is prose, section by section: no code, no formulas, no buttons;
 - pictures are told their width on the screen, and the theme's second copy of its icons (1.5 MB of script) is dropped.
 """
 
 import html
+import itertools
 import json
 import re
 from collections.abc import Iterator
@@ -90,6 +92,10 @@ def resolve(app: Any, doctree: Any, docname: str) -> None:
                 text.parent.replace(text, pieces)
     for block in list(doctree.findall(nodes.math_block)):
         number_formula(block)
+    for output in doctree.findall(lambda node: "cell_output" in getattr(node, "attributes", {}).get("classes", ())):
+        for block in output.findall(nodes.literal_block):
+            if in_columns(block.astext()):
+                block["classes"].append("columns")
     chapter = re.match(r"book/(\d\d)-", docname)
     for count, figure in enumerate((f for f in doctree.findall(nodes.figure) if f.next_node(nodes.caption)), 1):
         name = f"{int(chapter[1])}.{count}" if chapter else str(count)
@@ -137,6 +143,13 @@ def linked(text: str, address: dict[str, str]) -> list[Any]:
                 link(start, stop, name)
     pieces.append(nodes.Text(text[end:]))
     return [piece for piece in pieces if piece.astext()]
+
+
+def in_columns(text: str) -> bool:
+    """Whether a printed text is a table: in two lines that follow one another, entries begin or end at the same place."""
+    entries = [[found.span(1) for found in re.finditer(r"(?<=\S) {2,}(\S+)", line)] for line in text.splitlines()]
+    places = [{("begins", start) for start, _ in line} | {("ends", end) for _, end in line} for line in entries]
+    return any(above & below for above, below in itertools.pairwise(places))
 
 
 def number_formula(block: Any) -> None:

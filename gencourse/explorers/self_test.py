@@ -41,7 +41,7 @@ class SelfTest(Explorer):
                 options = "".join(f"<li>{marked_up(text)}</li>" for text, _ in question.options)
                 (answer, why), choices = question.options[question.right], f'<ol type="a">{options}</ol>'
             else:
-                answer, why, choices = f"{question.answer:g}".replace("-", "\N{MINUS SIGN}"), question.why, ""
+                answer, why, choices = f"{question.answer:g}.".replace("-", "\N{MINUS SIGN}"), question.why, ""
             folded = f"<details><summary>Answer</summary><p>{marked_up(answer)} {marked_up(why)}</p></details>"
             items.append(f"<li><p>{marked_up(question.text)}</p>{choices}{folded}</li>")
         return f"<p>{PRACTICE}</p><ol>{''.join(items)}</ol>"

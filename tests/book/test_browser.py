@@ -81,7 +81,12 @@ NARROW = r"""() => {
     const { width, height } = i.getBoundingClientRect();
     return width && Math.abs((width / height) * (i.getAttribute("height") / i.getAttribute("width")) - 1) > 0.02;
   }).map((i) => i.alt.slice(0, 60));
-  return { broken, outside, cut, hidden, squashed, wider: document.documentElement.scrollWidth - innerWidth };
+  const wrapped = [...document.querySelectorAll(".cell_output .columns pre")].filter((p) => {
+    const { lineHeight, paddingTop, paddingBottom } = getComputedStyle(p);
+    const room = p.clientHeight - parseFloat(paddingTop) - parseFloat(paddingBottom);
+    return room / parseFloat(lineHeight) > p.textContent.trimEnd().split("\n").length + 1.5;
+  }).map((p) => p.textContent.slice(0, 60));
+  return { broken, outside, cut, hidden, squashed, wrapped, wider: document.documentElement.scrollWidth - innerWidth };
 }"""
 
 CONTRAST = r"""() => {
@@ -189,6 +194,10 @@ def test_a_long_formula_scrolls_inside_itself_from_its_beginning_by_keys_too_and
 def test_code_and_outputs_are_not_cut_off_on_a_laptop(looked):
     assert not [*each(looked, "wide", "outputs")]
     assert not [*each(looked, "wide", "code")]
+
+
+def test_lines_of_a_printed_table_stay_whole(looked):
+    assert not [*each(looked, "wide", "wrapped"), *each(looked, "phone", "wrapped")]
 
 
 def test_pictures_have_twice_the_dots_and_their_own_shape(looked):

@@ -1,7 +1,9 @@
 """What must hold for every page of the built book, however many chapters there are."""
 
+import json
 import posixpath
 import re
+import runpy
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -133,6 +135,24 @@ def test_references_to_equations_and_chapters_are_links(written, config):
     assert not left, "\n".join(left)
     linked = [a for page in written for a in page.find("a") if "gencourse-link" in a.attributes.get("class", "")]
     assert len(linked) > 150
+
+
+def test_a_question_of_an_exercise_is_not_taken_for_an_equation(notebooks):
+    wrong = []
+    for name in notebooks:
+        for cell in json.loads((ROOT / f"{name}.ipynb").read_text(encoding="utf-8"))["cells"]:
+            for paragraph in "".join(cell["source"]).split("\n\n"):
+                if name.startswith("book/") and "**Now you.**" in paragraph:
+                    wrong += [f"{name}: {found}" for found in re.findall(r"\(\d+\.\d+\)", paragraph)]
+    assert not wrong, f"{wrong}: in brackets it is a link to the equation; write 'question 9.1'"
+
+
+def test_printed_tables_are_known_from_other_outputs(written):
+    in_columns = runpy.run_path(str(ROOT / "book" / "_ext" / "gencourse_pages.py"))["in_columns"]
+    assert in_columns("name   score\nvae    16.5") and in_columns("name   score\nvae     16.5")  # on the left, on the right
+    assert not in_columns("one sentence.\nAnother  one") and not in_columns("a  b") and not in_columns("    if x:\n    y = 1")
+    found = {page.name: sum("columns" in e.attributes.get("class", "").split() for e in page.find("div")) for page in written}
+    assert found["book/14-dcgan.html"] >= 5 and found["book/index.html"] == 0
 
 
 def test_every_picture_has_a_numbered_caption(written):

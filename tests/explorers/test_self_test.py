@@ -16,6 +16,8 @@ from gencourse.adversarial import losses
 from gencourse.autoregressive.layers import MaskedConv2d, gate
 from gencourse.explorers.questions import Choice, Number, chapter, chapters, read
 from gencourse.explorers.self_test import PRACTICE, SelfTest, marked_up
+from gencourse.flows.bijections import InvertibleLinear
+from gencourse.space import Space
 
 
 def running_sum(count):
@@ -39,6 +41,24 @@ def blind(hop):
 def gate_slope():
     a, b = torch.zeros(1, 1, 1, 1, requires_grad=True), torch.zeros(1, 1, 1, 1)
     return torch.autograd.grad(gate(torch.cat([a, b], 1)).sum(), a)[0].item()
+
+
+def stretched():
+    x = torch.tensor(1.0, requires_grad=True)
+    return torch.autograd.grad(x / 4, x)[0].item()
+
+
+def places(count):
+    """The log-determinant of a 1x1 convolution with |det W| = 2 at so many places."""
+    mix = InvertibleLinear(8)
+    with torch.no_grad():
+        mix.log_scale.add_(math.log(2) / 8)  # it was a rotation
+        return mix(torch.zeros(1, 8, 1, count))[1].item()
+
+
+def forgotten(base):
+    space = Space((1, 3, 3), levels=256)
+    return -space.dequantize(torch.zeros(1, 1, 3, 3, dtype=torch.long))[1].item() / space.dim / math.log(base)
 
 
 def kl():
@@ -97,6 +117,9 @@ COMPUTED = {
     ("04", 5): (256 * 256 / 256, [16, 256 * 256]),
     ("05", 0): (blind(lambda d: d), [blind(lambda d: 9), blind(lambda d: d - 1)]),
     ("05", 2): (gate_slope(), [0.5 * (1 - 0.5)]),
+    ("06", 0): (stretched(), [4, 4 * stretched(), -stretched()]),
+    ("06", 3): (places(16), [places(1), places(8), places(128), 16 * 2]),
+    ("06", 5): (forgotten(2), [forgotten(math.e), 256, 0]),
     ("09", 1): (kl(), [2 * kl(), kl() / 2]),
     ("09", 2): (-90.0 + 93.5, [-93.5 + 90.0, 90.0 + 93.5]),
     ("13", 0): (0.6 / (0.6 + 0.2), [0.6 / 0.2, 0.2 / (0.6 + 0.2), 0.6 - 0.2]),
@@ -113,7 +136,7 @@ NUMBERS = [(number, i) for number in chapters() for i, question in enumerate(cha
 
 
 def test_there_is_a_self_test_of_about_six_questions_for_each_chapter_that_promises_one():
-    assert chapters() == ("03", "04", "05", "09", "13", "14", "15")
+    assert chapters() == ("03", "04", "05", "06", "09", "13", "14", "15")
     assert all(6 <= len(chapter(number)) <= 7 for number in chapters())
     assert set(COMPUTED) == set(NUMBERS)
 
@@ -162,6 +185,10 @@ def test_marks_become_html():
     for number in chapters():
         words = re.sub(r"<[^>]*>", "", SelfTest(number).fallback())
         assert not re.search(r"[$`*^{}\\]|(?<![a-z])_|_(?=[({])", words), number
+
+
+def test_without_scripts_a_number_stands_apart_from_its_reason():
+    assert "<p>0.5. one over two</p>" in SelfTest([NUMBER]).fallback()
 
 
 CHOICE = Choice("Which is $x^2$ at 3?", (("6", "that is $2x$"), ("9", "yes indeed"), ("3 < 4", "no")), right=1)
