@@ -41,7 +41,8 @@ def sample(distribution: Distribution, n: int | None = None, *, generator: torch
 
 
 def _finite(parameters: Tensor) -> Tensor:
-    if bool(parameters.isnan().any()):
+    # The sum is NaN if a parameter is, and the cheapest look at all of them; infinite ones, which are fine, may cancel in it.
+    if bool(parameters.sum().isnan()) and bool(parameters.isnan().any()):
         raise FloatingPointError(
             "there is nothing to draw: the distribution's parameters are NaN, as the model's weights may be."
         )

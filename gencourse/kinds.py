@@ -80,13 +80,14 @@ class GenerativeModel(nn.Module):
         """Evaluation mode inside the block, every module's own mode after it; refuses a number of samples below 0."""
         if isinstance(n, bool) or not isinstance(n, int) or n < 0:
             raise ValueError(f"{type(self).__name__}.sample: n must be an integer of 0 or more, not {n!r}.")
-        modes = [(module, module.training) for module in self.modules()]
-        self.eval()
+        in_training = [module for module in self.modules() if module.training]
+        for module in in_training:
+            module.training = False
         try:
             yield
         finally:
-            for module, training in modes:
-                module.training = training
+            for module in in_training:
+                module.training = True
 
     def _sample(self, n: int, context: Tensor | None, generator: torch.Generator | None) -> Tensor:
         raise TypeError(f"{type(self).__name__} does not say how to sample: implement _sample.")

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
-from gencourse.autoregressive.base import log_masses_of
+from gencourse.autoregressive.base import logits_of
 from gencourse.autoregressive.layers import CausalConv2d, centred
 from gencourse.space import Space
 
@@ -88,8 +88,8 @@ class PixelCache:
         """The conditionals at one pixel, batch `(n, C, 1, 1)`, from the grey levels of its known colours and its feeds."""
         raise TypeError(f"{type(self).__name__} must implement at.")
 
-    def log_masses(self, x: Tensor, i: int) -> Tensor:
-        """Log-probabilities of each level of pixel `i`, `(n, levels)`."""
+    def logits(self, x: Tensor, i: int) -> Tensor:
+        """What `inverse_cdf` draws pixel `i` from, `(n, 1)` or `(n, levels)`."""
         _, height, width = self.space.shape
         colour, place = divmod(i, height * width)
         while self.place < place:
@@ -103,7 +103,7 @@ class PixelCache:
             self.memory.column = column
             if self.place < place:
                 self._here(x)
-        return log_masses_of(self._here(x), colour)
+        return logits_of(self._here(x), colour)
 
     def scaled(self, x: Tensor) -> Tensor:
         """Grey levels on [-1, 1], as the first layer is given them."""

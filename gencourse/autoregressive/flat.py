@@ -1,7 +1,6 @@
 """What the models that read an image as a vector share: FVBN, NADE and MADE see D inputs, and no neighbourhoods."""
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torch.distributions import Bernoulli, Categorical, Distribution
 
@@ -35,8 +34,7 @@ class FlatAutoregressive(Autoregressive):
         return Categorical(logits=logits.reshape(-1, *self.space.shape, self.levels), validate_args=False)
 
 
-def log_masses(logits: Tensor) -> Tensor:
-    """Log-probabilities of the levels of one pixel, `(B, levels)`, from its `(B, outputs)` logits."""
-    if logits.shape[-1] == 1:
-        return F.logsigmoid(torch.cat([-logits, logits], dim=-1))
-    return torch.log_softmax(logits, dim=-1)
+def normalised(logits: Tensor) -> Tensor:
+    """The `(B, outputs)` logits of one pixel as `inverse_cdf` takes them: one as it is, more as log-probabilities."""
+    logits = full_precision(logits)
+    return logits if logits.shape[-1] == 1 else torch.log_softmax(logits, dim=-1)

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
-from gencourse.autoregressive.flat import FlatAutoregressive, log_masses
+from gencourse.autoregressive.flat import FlatAutoregressive, normalised
 from gencourse.recipes import Recipe
 from gencourse.space import Space
 from gencourse.train import cosine
@@ -46,18 +46,24 @@ class FVBN(FlatAutoregressive):
         return self.distribution(logits.view(-1, *self.b.shape))
 
     def start_cache(self, n: int, context: Tensor | None = None) -> "_Row":
-        """Nothing to keep, as nothing is hidden; but a pixel needs only its own row of W, O(D) instead of O(D^2)."""
+        """Nothing is hidden; but a pixel needs only its own row of W, O(D) instead of O(D^2)."""
         self._unconditional(context)
-        return _Row(self)
+        return _Row(self, n)
 
 
 class _Row:
-    def __init__(self, model: FVBN) -> None:
-        self.model = model
+    """The pixels so far, scaled to [0, 1]. The later ones are zero, so no weight needs its mask."""
 
-    def log_masses(self, x: Tensor, i: int) -> Tensor:
-        m = self.model
-        return log_masses(F.linear(m.unit(x), m.W[i] * m.before[i], m.b[i]))
+    def __init__(self, model: FVBN, n: int) -> None:
+        self.W, self.b, self.top = model.W, model.b, model.levels - 1
+        self.x = self.b.new_zeros(n, len(self.b))  # (n, D)
+        self.previous: int | None = None
+
+    def logits(self, x: Tensor, i: int) -> Tensor:
+        if self.previous is not None:
+            self.x[:, self.previous] = x.flatten(1)[:, self.previous].to(self.x.dtype) / self.top
+        self.previous = i
+        return normalised(F.linear(self.x, self.W[i], self.b[i]))
 
 
 RECIPES = (

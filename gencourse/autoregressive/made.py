@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from gencourse.arguments import positive_integer, probability, widths
-from gencourse.autoregressive.flat import FlatAutoregressive, log_masses
+from gencourse.autoregressive.flat import FlatAutoregressive, normalised
 from gencourse.recipes import Recipe
 from gencourse.space import Space
 from gencourse.train import Move, cosine
@@ -169,7 +169,7 @@ class MADE(FlatAutoregressive):
             x = torch.empty(n, *self.space.shape, dtype=torch.long, device=self.device)
             for k in which.unique().tolist():
                 rows = which == k
-                parts = {name: part[rows].view_as(x[rows]) for name, part in (("given", kept), ("mask", known))}
+                parts = {} if mask is None else {"given": kept[rows].view_as(x[rows]), "mask": known[rows].view_as(x[rows])}
                 with self.using(k):
                     x[rows] = super().sample(int(rows.sum()), context, generator=generator, cached=cached, **parts)
             return x
@@ -204,38 +204,38 @@ class MADE(FlatAutoregressive):
 class _Growing:
     """Hidden units become final, layer by layer, as pixels become known: those of degree t with the t-th pixel.
 
-    With the units of each layer sorted by degree, what a unit of degree t is connected to is the front part of the layer
-    below; so is what an output is connected to. No mask is needed, and each weight is used once an image.
+    Pixels and units that are not final are zero, so no weight needs its mask; and each is used once an image.
     """
 
     def __init__(self, model: MADE, n: int) -> None:
-        self.model, self.t, self.previous = model, 0, -1
-        degrees = model.degrees[model.active].split((model.space.dim, *model.hidden))
-        sorts = [d.argsort() for d in degrees]
-        counts = torch.arange(model.space.dim + 1, device=degrees[0].device)
-        self.upto = [torch.searchsorted(d[s], counts, right=True).tolist() for d, s in zip(degrees, sorts, strict=True)]
-        pairs = zip(model.layers, sorts, sorts[1:], strict=False)
-        self.layers = [(layer.weight[after][:, before], layer.bias[after]) for layer, before, after in pairs]  # type: ignore[index]
-        self.V = model.output.weight.view(model.space.dim, model.outputs, -1)[:, :, sorts[-1]]  # (D, outputs, H)
-        self.b = model.output.bias.view(model.space.dim, model.outputs)
+        dim, like, top = model.space.dim, model.output.bias, model.levels - 1
+        degrees = model.degrees[model.active].split((dim, *model.hidden))
+        self.h = [like.new_zeros(n, len(d)) for d in degrees]  # the first is the pixels, as grey levels
+        self.layers: list[dict[int, tuple[Tensor, ...]]] = []  # of each, by degree: the units that have it, weights, biases
+        for layer, d in zip(model.layers, degrees[1:], strict=True):
+            units, (present, counts) = d.argsort(), d.unique(return_counts=True)
+            weight, bias = layer.weight[units], layer.bias[units]  # type: ignore[index]
+            if not self.layers:
+                weight /= top  # so that no pixel need be
+            parts = zip(*(part.split(counts.tolist()) for part in (units, weight, bias)), strict=True)
+            self.layers.append(dict(zip(present.tolist(), parts, strict=True)))
+        self.seen, V = self.h[-1], model.output.weight  # what the outputs see: the last units, and the pixels where they may
         if model.direct is not None:
-            self.U = model.direct.weight.view(model.space.dim, model.outputs, -1)[:, :, sorts[0]]  # (D, outputs, D)
-        self.h = [self.b.new_zeros(n, len(d)) for d in degrees]  # the first is the pixels, in their order
+            self.seen, V = torch.cat([self.h[0], self.seen], dim=1), torch.cat([model.direct.weight, V], dim=1)
+            V[:, :dim] /= top
+            self.h[0], self.h[-1] = self.seen[:, :dim], self.seen[:, dim:]
+        self.V, self.b = V.view(dim, model.outputs, -1), like.view(dim, model.outputs)
+        self.t, self.previous = 0, -1
 
-    def log_masses(self, x: Tensor, i: int) -> Tensor:
-        t = self.t
-        if t:
-            self.h[0][:, t - 1] = x.flatten(1)[:, self.previous].to(self.b.dtype) / (self.model.levels - 1)
-        for level, (weight, bias) in enumerate(self.layers):
-            known, first, last = self.upto[level][t], self.upto[level + 1][t - 1] if t else 0, self.upto[level + 1][t]
-            below = self.h[level][:, :known]
-            self.h[level + 1][:, first:last] = F.relu(F.linear(below, weight[first:last, :known], bias[first:last]))
-        known = self.upto[-1][t]
-        logits = F.linear(self.h[-1][:, :known], self.V[i, :, :known], self.b[i])  # (n, outputs)
-        if self.model.direct is not None:
-            logits = logits + F.linear(self.h[0][:, :t], self.U[i, :, :t])
-        self.t, self.previous = t + 1, i
-        return log_masses(logits)
+    def logits(self, x: Tensor, i: int) -> Tensor:
+        if self.t:
+            self.h[0][:, self.previous] = x.flatten(1)[:, self.previous]
+        for layer, below, above in zip(self.layers, self.h, self.h[1:], strict=False):
+            if self.t in layer:
+                units, weight, bias = layer[self.t]
+                above.index_copy_(1, units, F.relu(F.linear(below, weight, bias)).to(above.dtype))
+        self.t, self.previous = self.t + 1, i
+        return normalised(F.linear(self.seen, self.V[i], self.b[i]))
 
 
 _DIGITS = {"batch_size": 100, "lr": 3e-3, "schedule": cosine, "ema": 0.999}

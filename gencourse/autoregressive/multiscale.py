@@ -124,14 +124,14 @@ class CoarseToFine:
         self.fine: Cache | None = None
         self.place_in_small = {int(i): place for place, i in enumerate(model.in_small)}
 
-    def log_masses(self, x: Tensor, i: int) -> Tensor:
-        """Log-probabilities of each level of pixel `i`, `(n, levels)`."""
+    def logits(self, x: Tensor, i: int) -> Tensor:
+        """What `inverse_cdf` draws pixel `i` from, `(n, 1)` or `(n, levels)`."""
         if i in self.place_in_small:
             assert self.coarse is not None
-            return self.coarse.log_masses(x[:, :, ::2, ::2], self.place_in_small[i])
+            return self.coarse.logits(x[:, :, ::2, ::2], self.place_in_small[i])
         if self.fine is None:
             self.fine = RowsAndPixels(self.model.space, self.n, self.model.stacks, self.model.surroundings(x))
-        return self.fine.log_masses(x, i)
+        return self.fine.logits(x, i)
 
 
 RECIPES = (

@@ -24,7 +24,7 @@ from torch.autograd.function import once_differentiable
 from torch.distributions import Distribution
 
 from gencourse.arguments import positive_integer, probability
-from gencourse.autoregressive.flat import FlatAutoregressive, log_masses
+from gencourse.autoregressive.flat import FlatAutoregressive, normalised
 from gencourse.recipes import Recipe
 from gencourse.space import Space
 from gencourse.train import cosine
@@ -77,18 +77,17 @@ class _Running:
     """The activation of the pixel whose turn it is; the next one's costs one more term, O(H)."""
 
     def __init__(self, model: NADE, n: int) -> None:
-        self.model = model
+        self.W, self.V, self.b = model.W.T.contiguous(), model.V, model.b  # (D, H), (D, outputs, H), (D, outputs)
         self.activation = model.c.repeat(n, 1)  # (n, H)
-        self.position = 0
-        self.previous = -1
+        self.unit = 1 / (model.levels - 1)  # of a grey level
+        self.t, self.previous = 0, -1
 
-    def log_masses(self, x: Tensor, i: int) -> Tensor:
-        m, t = self.model, self.position
+    def logits(self, x: Tensor, i: int) -> Tensor:
+        t = self.t
         if t:
-            x_previous = x.flatten(1)[:, self.previous].to(m.W.dtype) / (m.levels - 1)
-            self.activation.addr_(x_previous, m.W[:, t - 1])
-        self.position, self.previous = t + 1, i
-        return log_masses(F.linear(torch.sigmoid(self.activation), m.V[t], m.b[t]))
+            self.activation.addr_(x.flatten(1)[:, self.previous].to(self.W.dtype), self.W[t - 1], alpha=self.unit)
+        self.t, self.previous = t + 1, i
+        return normalised(F.linear(torch.sigmoid(self.activation), self.V[t], self.b[t]))
 
 
 class _Products(torch.autograd.Function):

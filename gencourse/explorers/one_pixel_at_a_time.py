@@ -91,10 +91,9 @@ def drawn(model: NADE, u: Tensor, kept: dict[int, int] | None = None) -> tuple[T
     x = torch.zeros(1, *model.space.shape, dtype=torch.long, device=model.device)
     flat, p = x.view(-1), torch.empty(model.space.dim, dtype=torch.float64)
     for i in model.order.tolist():
-        masses = cache.log_masses(x, i)
-        flat[i] = inverse_cdf(masses, u[i : i + 1].to(masses.device))
-        flat[i] = (kept or {}).get(i, int(flat[i]))
-        p[i] = masses[0, 1].double().exp()
+        logit = cache.logits(x, i)  # (1, 1)
+        flat[i] = (kept or {}).get(i, int(inverse_cdf(logit, u[i].to(logit.device))))
+        p[i] = torch.sigmoid(logit.double())
     return flat.cpu(), p
 
 

@@ -70,7 +70,7 @@ class VAE(Approximate):
     def decode(self, z: Tensor) -> Distribution:
         """The likelihood p(x | z): batch `z.shape[:-1]`, event `space.shape`."""
         z = z.to(next(self.decoder.parameters()).dtype)
-        out = full_precision(self.decoder(z)).unflatten(-1, self.space.shape)  # (..., *space.shape)
+        out = full_precision(self.decoder(z)).view(*z.shape[:-1], *self.space.shape)  # (..., *space.shape)
         pixels: Distribution
         if self.space.levels == 2:
             pixels = Bernoulli(logits=out, validate_args=False)
@@ -135,7 +135,8 @@ class VAE(Approximate):
 
     def _sample(self, n: int, context: Tensor | None, generator: torch.Generator | None) -> Tensor:
         self._unconditional(context)
-        z = sample(self.prior, n, generator=generator)
+        like = full_precision(next(self.decoder.parameters()))
+        z = torch.randn(n, self.latent, generator=generator, device=like.device, dtype=like.dtype)  # from the prior
         return sample(self.decode(z), generator=generator)
 
     def decode_mean(self, z: Tensor) -> Tensor:

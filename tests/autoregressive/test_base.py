@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.distributions import Bernoulli, Categorical, Independent, Normal
 
-from gencourse.autoregressive.base import Autoregressive, inverse_cdf, log_masses_of, log_prob_of
+from gencourse.autoregressive.base import Autoregressive, inverse_cdf, log_masses_of, log_prob_of, logits_of
 from gencourse.checks import assert_sampler_matches, every_example
 from gencourse.space import Space
 
@@ -38,9 +38,9 @@ class Kept:
     def __init__(self, model):
         self.model, self.asked = model, []
 
-    def log_masses(self, x, i):
+    def logits(self, x, i):
         self.asked.append((i, x.clone()))
-        return log_masses_of(self.model.conditionals(x), i)
+        return logits_of(self.model.conditionals(x), i)
 
 
 class Remembering(Chain):
@@ -103,19 +103,47 @@ def test_inverse_cdf_is_exact_at_the_boundaries():
     masses = torch.tensor([[0.25, 0.25, 0.5]]).log()
     below = float(torch.nextafter(torch.tensor(0.25), torch.tensor(0.0)))
     for u, level in [(0.0, 0), (below, 0), (0.25, 1), (0.4999, 1), (0.5, 2), (0.99999994, 2)]:
-        assert inverse_cdf(masses, torch.tensor([u])).item() == level
+        assert inverse_cdf(masses, torch.tensor([[u]])).item() == level
 
 
 def test_inverse_cdf_never_draws_a_level_without_probability():
     masses = torch.tensor([[0.0, 0.5, 0.0, 0.5, 0.0]]).log().expand(5, 5)
     u = torch.tensor([0.0, 0.49999997, 0.5, 0.75, 0.99999994])
-    assert inverse_cdf(masses, u).tolist() == [1, 1, 3, 3, 3]
+    assert inverse_cdf(masses, u[:, None]).flatten().tolist() == [1, 1, 3, 3, 3]
 
 
 def test_inverse_cdf_needs_no_normalised_masses():
-    u = torch.rand(1000, generator=seeded())
+    u = torch.rand(1000, 1, generator=seeded())
     masses = torch.randn(1000, 4, generator=seeded(1)).log_softmax(-1)
     assert torch.equal(inverse_cdf(masses, u), inverse_cdf(masses + 3.0, u))
+
+
+def test_one_logit_draws_what_the_two_masses_draw():
+    logits = torch.linspace(-40, 40, 10_001, dtype=torch.float64).unsqueeze(1)
+    u = torch.rand(10_001, 1, generator=seeded(), dtype=torch.float64)
+    masses = torch.cat([torch.zeros_like(logits), logits], 1).log_softmax(1)
+    assert torch.equal(inverse_cdf(logits, u).long(), inverse_cdf(masses, u))
+    edges = torch.tensor([[0.0], [0.25], [0.5], [0.75]])  # p(0) = 1/2: the lower half of u is level 0
+    assert inverse_cdf(torch.zeros(4, 1), edges).flatten().tolist() == [0, 0, 1, 1]
+
+
+@pytest.mark.parametrize("level", [0, 1, 2])
+def test_a_pixel_that_is_nan_is_not_passed_over_wherever_it_stands(level):
+    class Broken(Chain):
+        def conditionals(self, x, context=None):
+            logits = super().conditionals(x).logits.clone()
+            logits[-1, 0, 0, 1, level] = torch.nan  # of one image, and one of its first pixels
+            return Categorical(logits=logits, validate_args=False)
+
+    with pytest.raises(FloatingPointError, match="NaN"):
+        Broken(GREY).sample(3)
+
+
+def test_what_is_drawn_inside_can_be_trained_on():
+    """Not so with what torch makes in inference mode."""
+    x = Chain(GREY).sample(3)
+    assert not x.is_inference()
+    (x * torch.ones(1, requires_grad=True)).sum().backward()
 
 
 def test_no_images_are_an_empty_batch():

@@ -3,7 +3,6 @@
 import pytest
 import torch
 
-from gencourse.autoregressive.flat import log_masses
 from gencourse.autoregressive.fvbn import FVBN
 from gencourse.autoregressive.made import MADE
 from gencourse.autoregressive.nade import NADE
@@ -124,12 +123,6 @@ def test_a_result_does_not_depend_on_the_rest_of_the_batch(make):
     x = torch.randint(2, (9, 3, 2, 2))
     assert torch.allclose(torch.cat([model.log_prob(x[i : i + 1]) for i in range(9)]), model.log_prob(x), rtol=0, atol=1e-12)
     assert model.log_prob(x[:0]).shape == (0,)
-
-
-def test_log_masses_of_one_logit_and_of_two_agree():
-    logit = torch.linspace(-40, 40, 9, dtype=torch.float64).unsqueeze(1)
-    both = torch.cat([torch.zeros_like(logit), logit], dim=1)
-    assert torch.allclose(log_masses(logit), log_masses(both), rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize(

@@ -109,10 +109,10 @@ def test_samples_take_one_term_a_pixel():
     x = torch.randint(2, (4, 1, 3, 3))
     seen = torch.zeros_like(x)
     for i in range(9):
-        masses = cache.log_masses(seen, i)
+        logits = cache.logits(seen, i)
         a = model.c + seen.flatten(1).double() @ model.W.T
         assert torch.allclose(cache.activation, a, rtol=0, atol=1e-12)
-        assert torch.allclose(masses[:, 1] - masses[:, 0], double_loop(model, x)[:, i, 0], rtol=0, atol=1e-12)
+        assert torch.allclose(logits, double_loop(model, x)[:, i], rtol=0, atol=1e-12)
         seen.flatten(1)[:, i] = x.flatten(1)[:, i]
 
 

@@ -175,14 +175,14 @@ class Forgetful(NADE):
 
     def start_cache(self, n, context=None):
         cache = super().start_cache(n, context)
-        right, late = cache.log_masses, torch.zeros(n, *self.space.shape, dtype=torch.long)
+        right, late = cache.logits, torch.zeros(n, *self.space.shape, dtype=torch.long)
 
-        def log_masses(x, i):
-            masses = right(late.clone(), i)
+        def logits(x, i):
+            found = right(late.clone(), i)
             late.copy_(x)
-            return masses
+            return found
 
-        cache.log_masses = log_masses
+        cache.logits = logits
         return cache
 
 
