@@ -75,7 +75,7 @@ def monotonous(question: Question, draws: Draws) -> list[str]:
             said.append(f"{name} is the same in all draws, so that an answer need not look at it")
     for check in own:
         different = len({b"".join(np.asarray(a).tobytes() for a in draw[check.name].values()) for draw in draws})
-        if different < len(draws):
+        if different < 0.9 * len(draws):  # of a finite world two draws in hundreds may be the same
             said.append(f"{check.name}: {len(draws)} draws, but only {different} different inputs")
     return said
 
