@@ -98,7 +98,7 @@ def unit_vectors(z: Tensor, generator: torch.Generator | None = None) -> Tensor:
 
 
 def rademacher(z: Tensor, generator: torch.Generator | None = None) -> Tensor:
-    """One random direction for each example, `(1, B, D)`, of independent signs: of all such v the least variance."""
+    """One random direction for each example, `(1, B, D)`, of independent signs, whose variance is the least."""
     return torch.randint(2, (1, *z.shape), generator=generator, device=z.device).to(z.dtype) * 2 - 1
 
 
@@ -163,7 +163,7 @@ class FFJORD(Flow):
         directions: of the trace: `unit_vectors`, `rademacher` or `gaussian`; by default the first in up to 8 dimensions, and the
             second in more.
         kinetic: the weight in training of the kinetic energy, the integral of |f|^2: straight paths of even speed are easy to
-            solve (Finlay et al., 2020, Section 3.1).
+            solve (Finlay et al., 2020).
         field: any module with `forward(t, z)` in place of the network.
         alpha: of the logit that images go through; None leaves it out.
 

@@ -26,7 +26,7 @@ class FlatNetwork(nn.Module):
         self.outputs = tuple(outputs)
         layers: list[nn.Module] = []
         for before, after in pairwise((math.prod(inputs), *hidden)):
-            layers += [nn.Linear(before, after), nn.ReLU(), nn.Dropout(dropout)]
+            layers += [nn.Linear(before, after), nn.ReLU(), *([nn.Dropout(dropout)] if dropout else [])]
         self.layers = nn.Sequential(*layers, nearly_zero(nn.Linear(hidden[-1], math.prod(outputs))))
 
     def forward(self, x: Tensor) -> Tensor:

@@ -19,7 +19,7 @@ import torch
 
 from gencourse.arguments import positive_integer, probability, widths
 from gencourse.flows.base import LOGISTIC, Flow, Prior
-from gencourse.flows.bijections import ActNorm, AdditiveCoupling, Composition, Diagonal, Flatten, Mask
+from gencourse.flows.bijections import ActNorm, AdditiveCoupling, Composition, Diagonal, Flatten, Mask, checkerboard
 from gencourse.flows.networks import FlatNetwork
 from gencourse.recipes import Recipe
 from gencourse.space import Space
@@ -28,6 +28,8 @@ from gencourse.train import cosine
 
 class NICE(Flow):
     """Additive couplings between the coordinates with an even number and those with an odd one, and a scale for each.
+
+    On images a pixel's row and column are added: the halves are the two colours of a checkerboard.
 
     A first scale and shift, set by the first batch, bring data in any units to those of the prior.
 
@@ -55,7 +57,7 @@ class NICE(Flow):
         dropout, D = probability("NICE: dropout", dropout), space.dim
         if D < 2:
             raise ValueError(f"NICE couples one coordinate with another, but {space} has only one.")
-        even = torch.arange(D) % 2 == 0
+        even = checkerboard(space.shape).flatten()
         self.bijection = Composition([Flatten(space.shape), ActNorm((D,))])
         for i in range(couplings):
             network = FlatNetwork((D,), (D,), hidden, dropout)

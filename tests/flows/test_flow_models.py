@@ -63,7 +63,7 @@ def real(space, n=4):
 @every_model
 def test_the_whole_model_is_a_bijection_with_autograd_s_log_determinant(make):
     model = shaken(make())
-    assert_bijection(model, real(model.space, 3), atol=1e-8)
+    assert_bijection(model, real(model.space, 3), atol=1e-9)
 
 
 @every_model
