@@ -280,12 +280,14 @@ def runnable(
     filled = {f.name for tree in trees.values() for f in _functions(tree) if not _is_empty(f)} & set(functions)
     made = []
     for cell in cells:
-        lines = cell.source.split("\n")
-        for function in _functions(trees[cell.number]):
-            if function.name in filled and _is_empty(function):
-                first = min([function.lineno, *(d.lineno for d in function.decorator_list)])
-                lines[first - 1 : function.end_lineno] = [""] * ((function.end_lineno or first) - first + 1)
-                trees[cell.number].body.remove(function)  # type: ignore[union-attr]
+        lines, tree = cell.source.split("\n"), trees[cell.number]
+        empty = [function for function in _functions(tree) if function.name in filled and _is_empty(function)]
+        for function in empty:
+            first = min([function.lineno, *(d.lineno for d in function.decorator_list)])
+            lines[first - 1 : function.end_lineno] = [""] * ((function.end_lineno or first) - first + 1)
+        if tree is not None and empty:
+            gone = set(empty)
+            tree.body = [node for node in tree.body if node not in gone]
         made.append(Cell(cell.number, "\n".join(lines)))
     return made
 
@@ -348,13 +350,13 @@ def _statement(lines: Sequence[str], at: int) -> tuple[int, str | None]:
     while True:
         line = lines[at]
         if quote:
-            end = _end_of_string(line, here, quote)
-            if end is None:
+            closed = _end_of_string(line, here, quote)
+            if closed is None:
                 if at + 1 == len(lines) or (len(quote) == 1 and not line.endswith("\\")):
                     return at, None  # never closed: the student's error
                 at, here = at + 1, 0
                 continue
-            quote, here = "", end
+            quote, here = "", closed
         mark = _MARKS.search(line, here)
         sign = mark[0] if mark else ""
         if mark is not None and sign not in ("#", "\\"):

@@ -55,12 +55,12 @@ def test_a_cell_is_read_as_a_notebook_reads_it_line_for_line(source, made):
         assert made.count("\n") == source.replace("\r\n", "\n").count("\n")
 
 
-def processor(source):
+def processor(source, work=without_magics):
     """Seconds of the processor's time that one cell takes, the least of three."""
     took = []
     for _ in range(3):
         before = time.process_time()
-        without_magics(source)
+        work(source)
         took.append(time.process_time() - before)
     return min(took)
 
@@ -82,6 +82,17 @@ def test_the_work_grows_with_the_length_and_no_faster(made):
     """Of twice the text twice the time is expected; of the square, four times; the cube, eight."""
     processor(made(10))
     assert processor(made(400)) < 3 * processor(made(200)) + 0.01
+
+
+@pytest.mark.parametrize(
+    "made", [lambda n: "def kl():0\n" * 20 * n + KL_RIGHT, lambda n: "def kl(:\n" * 20 * n, lambda n: "x=[a]\n" * 20 * n]
+)
+def test_so_does_the_work_on_a_whole_notebook(made):
+    def work(source):
+        notebook.examined(toy_exercise.notebook(source), ASKED)
+
+    processor(made(10), work)
+    assert processor(made(400), work) < 3 * processor(made(200), work) + 0.01
 
 
 def test_what_cannot_be_parsed_in_time_is_stopped_in_its_own_process(monkeypatch):

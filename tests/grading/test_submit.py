@@ -193,4 +193,4 @@ def test_what_was_handed_in_is_graded_as_it_was_checked(tmp_path):
     )
     assert graded.stdout == "1 hand-in of 1 student; marks in out/grades.csv, the class in out/report.html\n"
     assert "1/1" in graded.stderr  # the progress bar
-    assert "ada,ada-09.ipynb,yes,total,,graded,20,20,,,bubblewrap" in (tmp_path / "out" / "grades.csv").read_text()
+    assert "ada,,ada-09.ipynb,yes,total,,graded,20,20,,,bubblewrap" in (tmp_path / "out" / "grades.csv").read_text()
