@@ -78,6 +78,11 @@ chromium:
 bubblewrap:
 	@command -v bwrap >/dev/null || $(call apt,bubblewrap,The tests of the grader need its sandbox)
 
+# The lowest versions that the library says it works with, as pins: `make CONSTRAINTS=lowest.txt unit`.
+lowest.txt: pyproject.toml
+	@$(PYTHON) -c 'import tomllib; asked = tomllib.load(open("$<", "rb"))["project"]["dependencies"]; \
+	    print(*(one.replace(">=", "==") for one in asked), sep="\n")' > $@
+
 # Environments: .venv/book and .venv/test are stamps. A second call installs nothing unless the versions asked for change.
 .venv/bin/python:
 	@$(or $(PYTHON),false) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo \

@@ -1,5 +1,6 @@
 """The contract of every model in the table; a new model is a row, and these tests are its first readers."""
 
+import dataclasses
 import importlib
 import inspect
 import io
@@ -20,8 +21,10 @@ from gencourse.kinds import Approximate, GenerativeModel, Implicit, Tractable
 from gencourse.recipes import METRICS
 from gencourse.space import Space
 from gencourse.train import fit
+from tools import pages
 
-REFERENCES = parse_file(str(Path(__file__).parents[1] / "book" / "references.bib"), "bibtex").entries
+ROOT = Path(__file__).parents[1]
+REFERENCES = parse_file(str(ROOT / "book" / "references.bib"), "bibtex").entries
 KINDS = {("explicit", "tractable"): Tractable, ("explicit", "approximate"): Approximate, ("implicit",): Implicit}
 
 
@@ -50,18 +53,87 @@ def test_names_are_unique_and_fit_for_a_command_line():
     assert all(re.fullmatch(r"[a-z0-9]+(_[a-z0-9]+)*", name) for name in names)
 
 
+def forgotten(entry: catalog.Entry) -> list[str]:
+    """What of "Add a model" in CONTRIBUTING.md is missing or wrong, a sentence each."""
+    module, _, name = entry.path.partition(":")
+    file = Path(*module.split(".")).with_suffix(".py")
+    if not (ROOT / file).is_file():
+        return [f"{entry.name}: its row names {file}, which is not there"]
+    loaded = importlib.import_module(module)
+    recipes = getattr(loaded, "RECIPES", ())
+    paper = REFERENCES.get(entry.paper)
+    tests = Path("tests", file.parts[1])
+    tested = any(re.search(rf"\b{name}\b", path.read_text(encoding="utf-8")) for path in (ROOT / tests).glob("test_*.py"))
+    in_reach = [recipe for recipe in recipes if recipe.band is not None and "GPU" not in recipe.needs]
+    expected = {
+        f"{file} has no class {name}": hasattr(loaded, name),
+        f"{file} does not end in its RECIPES": bool(recipes),
+        "none of its recipes has a band that two CPU cores can test": in_reach or "implicit" in entry.branch,
+        "its row has no title": bool(entry.title),
+        f"its branch {entry.branch} is none of BRANCHES in gencourse/entry.py": entry.branch in catalog.BRANCHES,
+        f"its slides are {entry.slides!r}; write them as '16-17, 20', or '' beside the lecture": slides_are_right(entry.slides),
+        f"its chapter {entry.chapter!r} is none of those in book/lecture_map.toml": entry.chapter in pages.table()["chapters"],
+        f"its paper {entry.paper!r} is no key of book/references.bib": paper is not None,
+        f"its year is {entry.year}, but not in book/references.bib": paper is None or int(paper.fields["year"]) == entry.year,
+        f"no test in {tests} names {name}; write {tests / f'test_{file.name}'}, what makes it right": tested,
+    }
+    return [f"{entry.name}: {says}" for says, holds in expected.items() if not holds]
+
+
+def slides_are_right(slides: str) -> bool:
+    ends = [part.split("-") for part in slides.split(", ")] if slides else []
+    return all(len(pair) <= 2 and all(end.isdigit() for end in pair) and 16 <= int(pair[0]) <= int(pair[-1]) for pair in ends)
+
+
 @every_model
-def test_the_row_is_sane(entry):
-    assert entry.branch in catalog.BRANCHES
-    assert entry.title
-    paper = REFERENCES[entry.paper].fields
-    assert paper["url"].startswith("https://")
-    assert int(paper["year"]) == entry.year <= 2022
+def test_nothing_of_a_model_was_forgotten(entry):
+    assert forgotten(entry) == []
     assert entry in importlib.import_module(entry.path.rsplit(".", 1)[0]).ENTRIES, "a row stands with its family"
-    for part in entry.slides.split(", "):
-        first, _, last = part.partition("-")
-        assert 16 <= int(first) <= int(last or first)
-    assert re.fullmatch(r"\d\d-[a-z0-9-]+", entry.chapter)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"path": "gencourse.variational.vea:VAE"}, "its row names gencourse/variational/vea.py, which is not there"),
+        ({"path": "gencourse.variational.vae:VEA"}, "gencourse/variational/vae.py has no class VEA"),
+        (
+            {"path": "gencourse.autoregressive.flat:FlatAutoregressive"},
+            "gencourse/autoregressive/flat.py does not end in its RECIPES",
+        ),
+        ({"path": "gencourse.adversarial.began:BEGAN"}, "none of its recipes has a band"),
+        (
+            {"path": "gencourse.autoregressive.fvbn:_Row"},
+            "no test in tests/autoregressive names _Row; write tests/autoregressive/test_fvbn",
+        ),
+        ({"title": ""}, "its row has no title"),
+        ({"branch": ("explicit", "exact")}, "is none of BRANCHES in gencourse/entry.py"),
+        ({"slides": "17-16"}, "write them as '16-17, 20'"),
+        ({"slides": "sixteen"}, "write them as '16-17, 20'"),
+        ({"chapter": "09-vea"}, "its chapter '09-vea' is none of those in book/lecture_map.toml"),
+        ({"paper": "kingma"}, "its paper 'kingma' is no key of book/references.bib"),
+        ({"year": 1914}, "its year is 1914, but not in book/references.bib"),
+    ],
+    ids=lambda value: str(value) if isinstance(value, dict) else "",
+)
+def test_what_was_forgotten_of_a_model_is_named(change, says):
+    assert any(says in sentence for sentence in forgotten(dataclasses.replace(catalog.entry("vae"), **change)))
+
+
+def test_a_model_may_stand_beside_the_lecture_and_come_after_it():
+    paper = next(key for key, paper in REFERENCES.items() if int(paper.fields["year"]) < 2009)
+    year = int(REFERENCES[paper].fields["year"])
+    assert forgotten(dataclasses.replace(catalog.entry("vae"), slides="", paper=paper, year=year)) == []
+
+
+def test_each_file_of_models_has_its_rows_and_each_family_is_collected():
+    named = {entry.path.partition(":")[0] for entry in catalog.MODELS}
+    for path in (ROOT / "gencourse").glob("*/*.py"):
+        module = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+        if re.search(r"^RECIPES\b", path.read_text(encoding="utf-8"), re.MULTILINE):
+            assert module in named, f"{module} has RECIPES, but no row in ENTRIES of its family's __init__.py"
+        if path.name == "__init__.py" and re.search(r"^ENTRIES\b", path.read_text(encoding="utf-8"), re.MULTILINE):
+            family = importlib.import_module(module.removesuffix(".__init__"))
+            assert family in catalog.FAMILIES, f"{family.__name__} is not named in FAMILIES of gencourse/catalog.py"
 
 
 @every_model
@@ -280,5 +352,5 @@ def test_importing_the_table_imports_no_model():
 
     code = "import sys, gencourse.catalog; print(*sorted(m for m in sys.modules if m.split('.')[0] in ('torch', 'gencourse')))"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
-    families = {f"gencourse.{family}" for family in ("adversarial", "autoregressive", "flows", "variational")}
+    families = {family.__name__ for family in catalog.FAMILIES}
     assert set(found) == {"gencourse", "gencourse.catalog", "gencourse.entry", *families}
