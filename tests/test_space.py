@@ -32,6 +32,14 @@ def test_quantize_undoes_dequantize_on_every_level_even_for_extreme_noise(monkey
     assert float(y.max()) < 1
 
 
+@pytest.mark.parametrize("u", [0.0, 2.0**-10, 1 - 2.0**-10, 1 - 2.0**-24])
+def test_the_noise_is_changed_by_rounding_alone(monkeypatch, u):
+    x = torch.arange(256).unsqueeze(0)
+    monkeypatch.setattr(torch, "rand", lambda shape, **_: torch.full(shape, u))
+    y, _ = Space((256,), 256).dequantize(x)
+    assert float((y.double() * 256 - x - u).abs().max()) < 8 * 2.0**-23 * 256
+
+
 @pytest.mark.parametrize("levels", LEVELS)
 def test_quantize_undoes_dequantize_for_random_noise(levels):
     space = Space((levels,), levels)

@@ -340,6 +340,20 @@ def test_the_average_is_what_is_validated_and_kept():
     assert model.weight.item() == pytest.approx(min(averages, key=lambda a: abs(a + 5)), rel=1e-5)
 
 
+class Lottery(Walker):
+    """Whose loss in evaluation mode is drawn."""
+
+    def log_prob(self, x, context=None):
+        return super().log_prob(x, context) if self.training else -torch.rand(len(x))
+
+
+def test_every_validation_draws_the_same_numbers():
+    """A loss that is lower by luck must not choose the weights."""
+    history = fit(Lottery(), NUMBERS, steps=8, batch_size=8, valid=NUMBERS, validate_every=2, **QUIET)
+    losses = [loss for _, loss in history.valid]
+    assert len(losses) == 4 and len(set(losses)) == 1
+
+
 def test_validation_changes_no_number_of_the_training():
     runs = []
     for valid in (None, BARS):

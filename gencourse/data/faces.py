@@ -129,7 +129,7 @@ def faces(size: int = 32, *, colour: bool = False, n: int = 5000, seed: int = 0)
     n = least_integer("faces: n", n, 10)
     factors = sample_factors(n, torch.Generator().manual_seed(seed))
     images = draw_faces(factors, size, colour=colour)
-    labels = (factors.hair + 2 * factors.glasses).long()  # type: ignore[operator,union-attr]
+    labels = (factors.hair + 2 * factors.glasses).long()  # type: ignore[union-attr]
     name = f"faces{size}" + ("_colour" if colour else "")
     held_out = n // 10
     ends = {"train": slice(n - 2 * held_out), "valid": slice(n - 2 * held_out, n - held_out), "test": slice(n - held_out, n)}

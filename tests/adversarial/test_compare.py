@@ -9,11 +9,13 @@ from scipy import stats
 from gencourse.adversarial.compare import CONTESTANTS, Between, paired_interval, play, settings
 from gencourse.data import Dataset
 from gencourse.space import Space
+from gencourse.train import cosine
 
 X = torch.randn(64, 2, generator=torch.Generator().manual_seed(0))
 POINTS = Dataset("points", Space((2,)), X, X, X)
 IMAGES = Space((1, 8, 8), 17)
-QUIET = {"batch_size": 8, "samples": 50, "device": "cpu", "progress": False}
+FITTED = {"device": "cpu", "progress": False}
+QUIET = {"batch_size": 8, "samples": 50, **FITTED}
 
 
 def judge(samples):
@@ -86,6 +88,14 @@ def test_a_setting_reaches_the_model_and_the_record(name):
         a, b, c = setting["targets"]
         assert model.loss.d_loss(torch.tensor(b), torch.tensor(a)) == 0
         assert model.loss.g_loss(torch.tensor(c)) == 0
+
+
+def test_all_are_trained_alike_but_for_the_rate(monkeypatch):
+    asked = []
+    monkeypatch.setattr("gencourse.adversarial.compare.fit", lambda model, data, *, steps, lr, **others: asked.append(others))
+    for name in CONTESTANTS:
+        play(name, POINTS, judge, updates=12, seed=5, **QUIET)
+    assert asked == len(CONTESTANTS) * [{"batch_size": 8, "seed": 5, "schedule": cosine, "ema": 0.99, **FITTED}]
 
 
 def test_a_run_that_breaks_down_is_a_failure_and_no_end_of_the_comparison():

@@ -72,6 +72,14 @@ def test_a_turned_head_moves_the_eyes_with_it():
     assert column[2].item() == pytest.approx(31.5, abs=0.5)
 
 
+def test_the_back_of_a_turned_head_goes_the_other_way():
+    images = grey(pose=torch.tensor([-1.0, 0.0, 1.0]), background=1.0, hair_tone=1.0, hair=1.0)
+    dark = images[:, 0, 30:36] < 60  # long hair is the widest part of the head
+    middle = [float(torch.tensor([row.nonzero()[0, 0], row.nonzero()[-1, 0]]).double().mean()) for row in dark.any(1)]
+    # 0.10 of half the picture's 64 pixels
+    assert middle == pytest.approx([31.5 + 3.2, 31.5, 31.5 - 3.2], abs=1.0)
+
+
 def test_edges_are_smooth():
     """Moving an edge by a hundredth of a pixel moves no pixel by more than 255 levels times that, twice over."""
     widths = torch.tensor([0.5, 0.5 + 0.01 * (2 / 32) / 0.13])

@@ -22,6 +22,23 @@ def test_on_digits_it_is_right_in_at_least_97_percent():
     assert float(shares.sum()) == pytest.approx(1) and shares.min() > 0.08  # stratified: a tenth each
 
 
+def test_it_is_no_surer_than_the_smoothed_labels_that_it_learned():
+    """Smoothing by 0.05 asks for 0.955 in the right one of ten classes."""
+    sure = scored_classifier(DIGITS).logits(DIGITS.train).softmax(1).amax(1)
+    assert 0.9 < float(sure.mean()) < 0.98
+
+
+def test_what_a_shift_by_one_pixel_changes_it_cannot_learn():
+    """A line in an even or an odd column: training images are moved, so that two of three say the wrong class."""
+    at = torch.randint(2, 14, (300,), generator=torch.Generator().manual_seed(0))
+    x = torch.zeros(300, 1, 16, 16, dtype=torch.uint8)
+    x[torch.arange(300), 0, :, at] = 1
+    parts = zip(("train", "valid", "test"), x.split(100), (at % 2).split(100), strict=True)
+    named = {name: value for part, images, labels in parts for name, value in ((part, images), (f"{part}_labels", labels))}
+    lines = Dataset(name="lines", space=Space((1, 16, 16), levels=2), **named)
+    assert scored_classifier(lines, steps=60, width=8).accuracy < 0.5  # 1 if nothing is moved
+
+
 def test_features_logits_and_predictions_agree():
     found = scored_classifier(DIGITS)
     x = DIGITS.test[:50]
