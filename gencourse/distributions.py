@@ -76,10 +76,15 @@ class DiscretizedLogistic(Distribution):
 
     @property
     def mean(self) -> Tensor:
-        """The expected grey level, summed over the levels: `sum_k P(level >= k)` for k = 1 .. levels - 1."""
+        """The expected grey level, the shape of `loc`: `sum_k P(level >= k)` over k = 1 .. levels - 1."""
         edges = (torch.arange(1, self.levels, device=self.loc.device, dtype=self.loc.dtype) - 0.5) / (self.levels - 1)
         z = (self.loc.unsqueeze(-1) - edges) * torch.exp(-self.log_scale).unsqueeze(-1)
         return torch.sigmoid(z).sum(-1)
+
+    @property
+    def variance(self) -> Tensor:
+        """The variance of the grey level, summed over the levels; the shape of `loc`."""
+        return _variance(self)
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Log-mass of each grey level in nats, the shape of `loc`; accurate far into the tails.
@@ -108,7 +113,7 @@ class DiscretizedLogistic(Distribution):
     def sample(  # type: ignore[override]
         self, sample_shape: tuple[int, ...] = (), generator: torch.Generator | None = None
     ) -> Tensor:
-        """Draw grey levels, int64."""
+        """Draw grey levels, `(*sample_shape, *batch)` int64."""
         shape = self._extended_shape(torch.Size(sample_shape))
         u = torch.rand(shape, generator=generator, device=self.loc.device, dtype=self.loc.dtype)
         u = u.clamp(torch.finfo(u.dtype).tiny, 1 - torch.finfo(u.dtype).eps)
@@ -146,11 +151,16 @@ class DiscretizedLogisticMixture(Distribution):
 
     @property
     def mean(self) -> Tensor:
-        """The expected grey level."""
+        """The expected grey level, `(...)`."""
         return (self.logits.exp() * self.components.mean).sum(-1)
 
+    @property
+    def variance(self) -> Tensor:
+        """The variance of the grey level, `(...)`, summed over the levels."""
+        return _variance(self)
+
     def log_prob(self, value: Tensor) -> Tensor:
-        """Log-mass of each grey level in nats: the components' log-masses are added as probabilities, without leaving logs.
+        """Log-mass of each grey level in nats, `(...)`: the components' are added as probabilities, without leaving logs.
 
         Raises:
             ValueError: if arguments are validated (as by default) and a value is no level.
@@ -162,7 +172,7 @@ class DiscretizedLogisticMixture(Distribution):
     def sample(  # type: ignore[override]
         self, sample_shape: tuple[int, ...] = (), generator: torch.Generator | None = None
     ) -> Tensor:
-        """Draw grey levels, int64: first the component, then from it."""
+        """Draw grey levels, `(*sample_shape, *batch)` int64: first the component, then from it."""
         shape = self._extended_shape(torch.Size(sample_shape))
         weights = self.logits.exp().expand(*shape, -1).flatten(0, -2)  # (N, K)
         which = torch.multinomial(weights, 1, generator=generator).view(*shape, 1)
@@ -182,3 +192,9 @@ class DiscretizedLogisticMixture(Distribution):
         logits, loc, log_scale = (p.flatten(1, -2)[:, i].unsqueeze(1) for p in (self.logits, self.loc, self.log_scale))
         one = DiscretizedLogisticMixture(logits, loc, log_scale, self.levels, validate_args=False)  # batch (B, 1)
         return one.log_prob(torch.arange(self.levels, device=loc.device))
+
+
+def _variance(d: DiscretizedLogistic | DiscretizedLogisticMixture) -> Tensor:
+    """`sum_k p(k) (k - mean)^2`, in the shape of a batch."""
+    k = torch.arange(d.levels, device=d.loc.device).view(-1, *[1] * len(d.batch_shape))  # (levels, 1, ..., 1)
+    return (d.log_prob(k).exp() * (k - d.mean) ** 2).sum(0)

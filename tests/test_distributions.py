@@ -85,12 +85,17 @@ def test_gradients_equal_finite_differences():
 
 
 @pytest.mark.parametrize("levels", LEVELS)
-def test_mean_equals_the_enumeration(levels):
+def test_mean_and_variance_equal_the_enumeration(levels):
     loc = torch.tensor([-1.0, 0.0, 0.3, 0.99, 4.0], dtype=torch.float64)[:, None]
     log_scale = torch.tensor([-9.0, -3.0, 0.0, 5.0], dtype=torch.float64)
     k = torch.arange(levels, dtype=torch.float64).view(-1, 1, 1)
     enumerated = (k * every_level(loc, log_scale, levels).exp()).sum(0)
-    assert torch.allclose(DiscretizedLogistic(loc, log_scale, levels).mean, enumerated, rtol=0, atol=1e-10)
+    d = DiscretizedLogistic(loc, log_scale, levels)
+    assert torch.allclose(d.mean, enumerated, rtol=0, atol=1e-10)
+    squares = (k**2 * every_level(loc, log_scale, levels).exp()).sum(0)
+    assert torch.allclose(d.variance, squares - enumerated**2, rtol=1e-10, atol=1e-8)  # 255^2 in double loses 1e-11
+    assert torch.equal(d.stddev, d.variance.sqrt())
+    assert d.variance.shape == (5, 4)
 
 
 @pytest.mark.parametrize(("loc", "log_scale", "levels"), [(0.3, -1.0, 17), (1.2, -0.5, 5), (0.5, 3.0, 2), (0.02, -3.0, 256)])
@@ -118,6 +123,14 @@ def mixture(*batch, levels=5, K=3):
     torch.manual_seed(0)
     logits, loc, log_scale = (torch.randn(*batch, K, dtype=torch.float64) for _ in range(3))
     return DiscretizedLogisticMixture(logits, loc.sigmoid(), log_scale - 2, levels)
+
+
+def test_the_variance_of_a_mixture_is_the_mean_variance_and_the_variance_of_the_means():
+    d = mixture(2, 3, levels=17)
+    weights, parts = d.logits.exp(), d.components
+    expected = (weights * (parts.variance + (parts.mean - d.mean.unsqueeze(-1)) ** 2)).sum(-1)
+    assert torch.allclose(d.variance, expected, rtol=0, atol=1e-10)
+    assert d.variance.shape == (2, 3)
 
 
 KINDS = {

@@ -167,6 +167,6 @@ def inverse_cdf(logits: Tensor, u: Tensor) -> Tensor:
         u: uniform on [0, 1).
     """
     if logits.shape[-1] == 1:
-        return u >= torch.sigmoid(-logits)
-    cumulative = logits.double().exp().cumsum(-1)  # rounding differs between ways to compute; double hides most of it
+        return u >= torch.sigmoid(-logits.float())
+    cumulative = logits.double().softmax(-1).cumsum(-1)  # rounding differs between ways to compute; double hides most of it
     return (u.double() * cumulative[:, -1:] >= cumulative[:, :-1]).sum(-1, keepdim=True)

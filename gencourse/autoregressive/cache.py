@@ -106,7 +106,7 @@ class PixelCache:
         return logits_of(self._here(x), colour)
 
     def scaled(self, x: Tensor) -> Tensor:
-        """Grey levels on [-1, 1], as the first layer is given them."""
+        """Grey levels on [-1, 1], as the first layer is given them; the shape of `x`."""
         return centred(x, self.space, self.first.weight)
 
     def _here(self, x: Tensor) -> Distribution:

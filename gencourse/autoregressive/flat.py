@@ -1,6 +1,5 @@
 """What the models that read an image as a vector share: FVBN, NADE and MADE see D inputs, and no neighbourhoods."""
 
-import torch
 from torch import Tensor
 from torch.distributions import Bernoulli, Categorical, Distribution
 
@@ -32,9 +31,3 @@ class FlatAutoregressive(Autoregressive):
         if self.levels == 2:
             return Bernoulli(logits=logits.reshape(-1, *self.space.shape), validate_args=False)
         return Categorical(logits=logits.reshape(-1, *self.space.shape, self.levels), validate_args=False)
-
-
-def normalised(logits: Tensor) -> Tensor:
-    """The `(B, outputs)` logits of one pixel as `inverse_cdf` takes them: one as it is, more as log-probabilities."""
-    logits = full_precision(logits)
-    return logits if logits.shape[-1] == 1 else torch.log_softmax(logits, dim=-1)

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
-from gencourse.autoregressive.flat import FlatAutoregressive, normalised
+from gencourse.autoregressive.flat import FlatAutoregressive
 from gencourse.recipes import Recipe
 from gencourse.space import Space
 from gencourse.train import cosine
@@ -39,7 +39,7 @@ class FVBN(FlatAutoregressive):
         self.register_buffer("before", position[:, None] > position[None, :], persistent=False)  # (D, D)
 
     def conditionals(self, x: Tensor, context: Tensor | None = None) -> Distribution:
-        """All conditionals at once: one product with the masked weights."""
+        """All conditionals at once, batch `(B, *space.shape)`: one product with the masked weights."""
         self._unconditional(context)
         weight = self.W * self.before[:, None]  # (D, outputs, D)
         logits = F.linear(self.unit(x), weight.flatten(0, 1), self.b.flatten())  # (B, D * outputs)
@@ -63,7 +63,7 @@ class _Row:
         if self.previous is not None:
             self.x[:, self.previous] = x.flatten(1)[:, self.previous].to(self.x.dtype) / self.top
         self.previous = i
-        return normalised(F.linear(self.x, self.W[i], self.b[i]))
+        return F.linear(self.x, self.W[i], self.b[i])
 
 
 RECIPES = (

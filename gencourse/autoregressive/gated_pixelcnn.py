@@ -68,7 +68,7 @@ class GatedPixelCNN(Autoregressive):
         self.stacks = Stacks(colours, outputs, *sizes, self.classes or 0, probability("GatedPixelCNN: dropout", dropout))
 
     def conditionals(self, x: Tensor, context: Tensor | None = None) -> Distribution:
-        """Bernoulli pixels on two levels, categorical ones on more, `(B, *space.shape)`."""
+        """Bernoulli pixels on two levels, categorical ones on more, `(B, *space.shape)`; `context` is labels `(B,)` or None."""
         return pixels(self.stacks(centred(x, self.space, self.stacks.last.weight), self.condition(context, len(x))), self.space)
 
     def condition(self, context: Tensor | None, n: int) -> Tensor | None:
@@ -130,7 +130,7 @@ class Stacks(nn.Module):
         return self.horizontal(x, self.vertical(shift_down(x), condition, whole), whole)
 
     def vertical(self, above: Tensor, condition: Tensor | None, convolve: Convolve) -> list[Tensor]:
-        """The vertical stack, from the image moved down by a row: what it feeds to each horizontal layer, `(B, 2p, H, W)`."""
+        """The image moved down by a row, `(B, C, H, W)`, to what each horizontal layer is fed, `(B, 2p, H, W)`."""
         v, feeds = above, []
         for layer in self.v:
             v, feed = layer(v, condition, convolve)
@@ -138,7 +138,7 @@ class Stacks(nn.Module):
         return feeds
 
     def horizontal(self, x: Tensor, feeds: list[Tensor], convolve: Convolve) -> Tensor:
-        """The horizontal stack, and from it the logits."""
+        """Scaled pixels `(B, C, H, W)` and what each layer is fed, `(B, 2p, H, W)`, to logits `(B, outputs, H, W)`."""
         h = self.h[0](x, feeds[0], convolve)
         for layer, feed in zip(self.h[1:], feeds[1:], strict=True):
             h = h + layer(h, feed, convolve)
@@ -160,7 +160,7 @@ class Vertical(nn.Module):
                 self.s_to_rows = nn.Conv2d(conditions, 2 * channels, 1, bias=False)
 
     def forward(self, v: Tensor, condition: Tensor | None, convolve: Convolve) -> tuple[Tensor, Tensor]:
-        """The stack's features, gated `(B, p, H, W)`, and what they feed to the horizontal stack, `(B, 2p, H, W)`."""
+        """`(B, inputs, H, W)` to the stack's features, gated `(B, p, H, W)`, and the horizontal one's feed, `(B, 2p, H, W)`."""
         v = convolve(self.rows, v)  # (B, 2p, H, W)
         feed = self.feed(v)
         if condition is not None:
@@ -179,7 +179,7 @@ class Horizontal(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, h: Tensor, feed: Tensor, convolve: Convolve) -> Tensor:
-        """The stack's features, `(B, p, H, W)`."""
+        """`(B, inputs, H, W)`, and what it is fed, `(B, 2p, H, W)`, to the stack's features, `(B, p, H, W)`."""
         return convolve(self.out, self.dropout(gate(convolve(self.row, h) + feed)))
 
 
@@ -191,14 +191,14 @@ class Cache(PixelCache):
         self.stacks, self.condition = stacks, condition
 
     def above(self, x: Tensor, row: int) -> list[Tensor]:
-        """The vertical stack's row."""
+        """The vertical stack at the row: of the scaled row above, `(n, C, 1, W)`, feeds `(n, 2p, 1, W)`."""
         condition = self.condition
         if condition is not None and condition.shape[2] > 1:
             condition = condition[:, :, row : row + 1]
         return self.stacks.vertical(x, condition, self.memory)
 
     def at(self, x: Tensor, feeds: list[Tensor]) -> Distribution:
-        """The horizontal stack at the newest pixel."""
+        """The horizontal stack at the newest pixel, batch `(n, C, 1, 1)`; feeds `(n, 2p, 1, 1)`."""
         return pixels(self.stacks.horizontal(self.scaled(x), feeds, self.memory), self.space)
 
 

@@ -63,7 +63,7 @@ class CausalConv2d(nn.Conv2d):
             self.mask = visible
 
     def visible_weight(self) -> Tensor:
-        """The weight with the mask multiplied in: the parameter itself keeps all its values."""
+        """The weight with the mask multiplied in, `(outputs, inputs, *kernel)`: the parameter itself keeps all its values."""
         return self.weight if self.mask is None else self.weight * self.mask
 
     def forward(self, x: Tensor) -> Tensor:
@@ -101,23 +101,23 @@ Convolve = Callable[[CausalConv2d, Tensor], Tensor]
 
 
 def whole(layer: CausalConv2d, x: Tensor) -> Tensor:
-    """Apply a layer to whole maps."""
+    """Apply a layer to whole maps, `(B, inputs, H, W)` -> `(B, outputs, H, W)`."""
     return layer(x)
 
 
 def shift_down(x: Tensor) -> Tensor:
-    """Move maps down by one row; the first row becomes zero. What is at a pixel now was above it."""
+    """Maps `(B, F, H, W)` moved down by one row; the first becomes zero. What is at a pixel now was above it."""
     return F.pad(x, (0, 0, 1, 0))[:, :, :-1]
 
 
 def gate(x: Tensor) -> Tensor:
-    """The gated activation, `tanh(a) * sigmoid(b)` with a and b the two halves of the maps."""
+    """The gated activation, `(B, 2p, H, W)` -> `(B, p, H, W)`: `tanh(a) * sigmoid(b)` with a and b the two halves."""
     a, b = x.chunk(2, dim=1)
     return torch.tanh(a) * torch.sigmoid(b)
 
 
 def centred(x: Tensor, space: Space, like: Tensor) -> Tensor:
-    """Grey levels scaled to [-1, 1], in the dtype of `like`."""
+    """Grey levels scaled to [-1, 1], in the dtype of `like`; the shape of `x`."""
     return space.to_signed(x, like.dtype)
 
 

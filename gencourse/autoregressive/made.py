@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from gencourse.arguments import positive_integer, probability, widths
-from gencourse.autoregressive.flat import FlatAutoregressive, normalised
+from gencourse.autoregressive.flat import FlatAutoregressive
 from gencourse.recipes import Recipe
 from gencourse.space import Space
 from gencourse.train import Move, cosine
@@ -114,7 +114,7 @@ class MADE(FlatAutoregressive):
         return self._latest[1]
 
     def conditionals(self, x: Tensor, context: Tensor | None = None) -> Distribution:
-        """All conditionals of the mask in use, in one pass."""
+        """All conditionals of the mask in use, batch `(B, *space.shape)`, in one pass."""
         self._unconditional(context)
         *masks, to_output, past = self.connections()
         h = inputs = self.unit(x)  # (B, D)
@@ -160,7 +160,7 @@ class MADE(FlatAutoregressive):
         mask: Tensor | None = None,
         cached: bool = True,
     ) -> Tensor:
-        """Draw `n` images, as in `Autoregressive.sample`, each with one mask, drawn at random whatever is given."""
+        """Draw `n` images, `(n, *space.shape)`, as in `Autoregressive.sample`, each with a mask of its own, drawn at random."""
         if self.masks == 1:
             return super().sample(n, context, generator=generator, given=given, mask=mask, cached=cached)
         with self.evaluation(n):
@@ -235,7 +235,7 @@ class _Growing:
                 units, weight, bias = layer[self.t]
                 above.index_copy_(1, units, F.relu(F.linear(below, weight, bias)).to(above.dtype))
         self.t, self.previous = self.t + 1, i
-        return normalised(F.linear(self.seen, self.V[i], self.b[i]))
+        return F.linear(self.seen, self.V[i], self.b[i])
 
 
 _DIGITS = {"batch_size": 100, "lr": 3e-3, "schedule": cosine, "ema": 0.999}

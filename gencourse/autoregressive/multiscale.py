@@ -83,14 +83,14 @@ class MultiScale(Autoregressive):
         return type(rest)(logits=logits, validate_args=False)  # type: ignore[call-arg]
 
     def surroundings(self, x: Tensor) -> Tensor:
-        """What is known of every place from the whole of s, `(B, F, H, W)`."""
+        """Images `(B, C, H, W)` to what is known of every place from the whole of s, `(B, F, H, W)`."""
         scaled = self.scaled(x)
         in_s = torch.zeros_like(scaled[:, :1])
         in_s[:, :, ::2, ::2] = 1
         return self.whole_small(torch.cat([scaled * in_s, in_s], 1))
 
     def scaled(self, x: Tensor) -> Tensor:
-        """Grey levels on [-1, 1]."""
+        """Grey levels on [-1, 1], the shape of `x`."""
         return centred(x, self.space, self.stacks.last.weight)
 
     def start_cache(self, n: int, context: Tensor | None = None) -> "CoarseToFine":

@@ -24,7 +24,7 @@ from torch.autograd.function import once_differentiable
 from torch.distributions import Distribution
 
 from gencourse.arguments import positive_integer, probability
-from gencourse.autoregressive.flat import FlatAutoregressive, normalised
+from gencourse.autoregressive.flat import FlatAutoregressive
 from gencourse.recipes import Recipe
 from gencourse.space import Space
 from gencourse.train import cosine
@@ -56,7 +56,7 @@ class NADE(FlatAutoregressive):
         self.register_buffer("path", self.order.to(self.b.device), persistent=False)
 
     def conditionals(self, x: Tensor, context: Tensor | None = None) -> Distribution:
-        """All conditionals, in O(D H) an image."""
+        """All conditionals, batch `(B, *space.shape)`, in O(D H) an image."""
         self._unconditional(context)
         keep = None
         if self.training and self.dropout:
@@ -87,7 +87,7 @@ class _Running:
         if t:
             self.activation.addr_(x.flatten(1)[:, self.previous].to(self.W.dtype), self.W[t - 1], alpha=self.unit)
         self.t, self.previous = t + 1, i
-        return normalised(F.linear(torch.sigmoid(self.activation), self.V[t], self.b[t]))
+        return F.linear(torch.sigmoid(self.activation), self.V[t], self.b[t])
 
 
 class _Products(torch.autograd.Function):

@@ -95,7 +95,7 @@ class Cache(PixelCache):
         self.model = model
 
     def at(self, x: Tensor, feeds: list[Tensor]) -> Distribution:
-        """The network at the newest pixel."""
+        """The network at the newest pixel, `(n, C, 1, 1)`; nothing is fed."""
         return pixels(self.model.network(self.scaled(x), self.memory), self.space)
 
 

@@ -87,17 +87,17 @@ class PixelCNNPP(Autoregressive):
         return self.mixture(self.horizontal(scaled, feeds, whole), x)
 
     def vertical(self, above: Tensor, convolve: Convolve) -> list[Tensor]:
-        """What the rows above say, from the image moved down by a row: the vertical stack's maps, in the order of use."""
+        """The image moved down by a row, `(B, C, H, W)`, to the vertical stack's maps, `(B, F, ...)`, in the order of use."""
         _, feeds = self.passes.vertical(convolve(self.above, above), convolve)
         return feeds
 
     def horizontal(self, x: Tensor, feeds: list[Tensor], convolve: Convolve) -> Tensor:
-        """The mixtures' parameters, `(B, K (1 + 2C + C(C-1)/2), H, W)`."""
+        """Scaled pixels `(B, C, H, W)` and feeds to the mixtures' parameters, `(B, K (1 + 2C + C(C-1)/2), H, W)`."""
         h = self.passes.horizontal(convolve(self.left, x), list(feeds), convolve)
         return convolve(self.last, F.elu(h))
 
     def mixture(self, parameters: Tensor, x: Tensor) -> DiscretizedLogisticMixture:
-        """The conditionals from the network's outputs and the pixels' own earlier colours."""
+        """The conditionals, `(B, C, H, W)`, from the parameters, `(B, ..., H, W)`, and the pixels' own earlier colours."""
         parameters = full_precision(parameters)
         value = x.to(parameters.dtype).unsqueeze(-1)  # (B, C, H, W, 1)
         scaled = centred(value, self.space, parameters)
@@ -144,7 +144,7 @@ class Passes(nn.Module):
             self.expand_h = nn.ConvTranspose2d(channels, channels, 2, stride=2)
 
     def vertical(self, v: Tensor, convolve: Convolve) -> tuple[Tensor, list[Tensor]]:
-        """The vertical stack's last maps, and all that the horizontal stack takes from it, in the order of use."""
+        """`(B, F, H, W)` to the vertical stack's last maps, the same, and all that the horizontal one takes, in order."""
         maps = [v]
         for block in self.down_v:
             maps.append(block(maps[-1], None, convolve))
@@ -161,7 +161,7 @@ class Passes(nn.Module):
         return v, feeds
 
     def horizontal(self, h: Tensor, feeds: list[Tensor], convolve: Convolve) -> Tensor:
-        """The horizontal stack's last maps; takes its feeds from the front of the list."""
+        """`(B, F, H, W)` to the horizontal stack's last maps, the same; takes its feeds from the front of the list."""
         maps = [h]
         for block in self.down_h:
             maps.append(block(maps[-1], feeds.pop(0), convolve))
@@ -185,7 +185,7 @@ class Block(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor, extra: Tensor | None, convolve: Convolve) -> Tensor:
-        """`(B, F, H, W)` -> the same."""
+        """`(B, F, H, W)` -> the same; `extra` is `(B, F, H, W)` or twice the maps."""
         h = convolve(self.enter, concat_elu(x))
         if self.join is not None and extra is not None:
             h = h + convolve(self.join, concat_elu(extra))
@@ -202,11 +202,11 @@ class Cache(PixelCache):
         self.drawn, self.parameters = -1, torch.empty(0)
 
     def above(self, x: Tensor, row: int) -> list[Tensor]:
-        """The vertical stack's row."""
+        """The vertical stack at the row: of the scaled row above, `(n, C, 1, W)`, maps `(n, F, 1, W)`."""
         return self.model.vertical(x, self.memory)
 
     def at(self, x: Tensor, feeds: list[Tensor]) -> DiscretizedLogisticMixture:
-        """The horizontal stack at the newest pixel; the network looks at none of its colours, only the mixture does."""
+        """The newest pixel, batch `(n, C, 1, 1)`; the network looks at none of its colours, only the mixture does."""
         if self.place != self.drawn:
             self.drawn = self.place
             self.parameters = self.model.horizontal(self.scaled(x), feeds, self.memory)
@@ -214,12 +214,12 @@ class Cache(PixelCache):
 
 
 def concat_elu(x: Tensor) -> Tensor:
-    """ELU of x and of -x, twice the maps: nothing is cut off for good."""
+    """ELU of x and of -x, `(B, F, ...)` -> `(B, 2F, ...)`: nothing is cut off for good."""
     return F.elu(torch.cat([x, -x], 1))
 
 
 def crop(maps: Tensor, like: Tensor) -> Tensor:
-    """The upper left corner, the size of `like`: sides that are odd grow by one when halved and doubled."""
+    """The upper left corner, `(B, F, *like.shape[2:])`: sides that are odd grow by one when halved and doubled."""
     return maps[:, :, : like.shape[2], : like.shape[3]]
 
 

@@ -39,7 +39,7 @@ class RowLSTM(PixelRNN):
     left, neighbours = 1, 3
 
     def recur(self, layer: int, gates: Tensor) -> Tensor:
-        """From the top row to the bottom: H steps."""
+        """K_is * v, `(B, 4h, H, W)`, to the states, `(B, h, H, W)`, from the top row to the bottom: H steps."""
         weight = self.layers[layer].state_to_state[0]
         h = cell = weight.new_zeros(gates.shape[0], gates.shape[3], self.hidden)  # (B, W, h)
         rows = []
@@ -82,7 +82,7 @@ class DiagonalBiLSTM(PixelRNN):
         self.margin = margin
 
     def recur(self, layer: int, gates: Tensor) -> Tensor:
-        """From corner to corner, both directions at once: H + W - 1 steps."""
+        """K_is * v of both directions, `(B, 2 * 4h, H, W)`, to the states, `(B, h, H, W)`, along H + W - 1 diagonals."""
         weight = self.layers[layer].state_to_state
         left, right = gates.chunk(2, 1)
         skewed = skew(torch.stack([left, right.flip(-1)]))  # (2, B, 4h, H, H + W - 1)

@@ -93,7 +93,7 @@ class DiagonalStates(States):
 
 
 class StateCache(PixelCache):
-    """The network at one pixel after the other."""
+    """The network at one pixel after the other; see `PixelCache`."""
 
     def __init__(self, model: PixelRNN, states: States) -> None:
         super().__init__(model.space, states.n, model.first)
