@@ -169,7 +169,7 @@ def gradebook(folders: Sequence[Path], out: Path) -> list[str]:
         known = sum(float(value) for value in points if value)
         table.append([last["student"], last["id"], *points, written(known), written(sum(most.values())), str(late)])
     checkpoint.write_atomically(out, _csv(table).encode("utf-8-sig"))
-    lines = [f"{len(found)} students, {len(exercises)} exercises; {out}"]
+    lines = [f"{report.number(len(found), 'student')}, {report.number(len(exercises), 'exercise')}; {out}"]
     apart = sorted({row["student"] for rows in marks.values() for row in rows if _name(row) in shared and not _lasting(row)})
     return lines + [f"{name} is the name of several students; their rows are not joined, join them by hand." for name in apart]
 

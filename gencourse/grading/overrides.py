@@ -286,10 +286,8 @@ def _weigh(result: Record, change: Change) -> None:
     """The question counts another number of points, or none."""
     old, points = result["out_of"], result["points"]
     result["out_of"], result["points"] = change.value, round(points * change.value / old, 2) if old else 0.0
-    counts = (
-        f"This question counts {written(change.value)} points instead of {written(old)}" if change.value else "Does not count"
-    )
-    result["changes"].append({"points": round(result["points"] - points, 2), "says": f"{counts}: {change.reason}"})
+    says = f"Counts {written(change.value)} points instead of {written(old)}: {change.reason}" if change.value else change.reason
+    result["changes"].append({"points": round(result["points"] - points, 2), "says": says})
 
 
 def _note(target: Record, change: Change, points: float) -> None:

@@ -84,11 +84,11 @@ def summary(records: Sequence[Record], out: Path) -> list[str]:
     students = by_student(records)
     blank = [hand_ins[0]["name"] for hand_ins in students if total(hand_ins[0]) is None]
     where = f"marks in {out / 'grades.csv'}, the class in {out / 'report.html'}"
-    lines = [f"{_number(len(records), 'hand-in')} of {_number(len(students), 'student')}; {where}"]
+    lines = [f"{number(len(records), 'hand-in')} of {number(len(students), 'student')}; {where}"]
     if blank:
         lines.append(f"NOT GRADED, grade again: {', '.join(blank)}")
     if look := len(_attention(students)):
-        lines.append(f"{_number(look, 'student')} to look at yourself: the page about the class says why")
+        lines.append(f"{number(look, 'student')} to look at yourself: the page about the class says why")
     if any(not record["sandbox"] for record in records):
         lines.append(f"Every mark here was {UNSAFE}")
     return lines
@@ -107,7 +107,8 @@ def by_student(records: Sequence[Record]) -> list[list[Record]]:
         points = total(record)
         return record.get("place", 0), points is not None, -(points or 0), record["file"]
 
-    return [sorted(found[student], key=order) for student in sorted(found)]
+    names = sorted(found, key=lambda student: (found[student][0]["name"].lower(), student))
+    return [sorted(found[student], key=order) for student in names]
 
 
 def total(record: Record) -> float | None:
@@ -221,7 +222,8 @@ def feedback(hand_ins: Sequence[Record], questions: Sequence[Question]) -> str:
 
 def _about(question: Question, result: Record) -> list[str]:
     given = "" if _open(result) else f"{written(result['points'])} of "
-    lines = [f"<h2>{question.id} {_escaped(question.title)}: {given}{written(result['out_of'])} points</h2>", *_changes(result)]
+    points = f"{given}{written(result['out_of'])} points" if result["out_of"] or result["points"] else "does not count"
+    lines = [f"<h2>{question.id} {_escaped(question.title)}: {points}</h2>", *_changes(result)]
     parts = result["checks"]
     if len({(part["status"], part["says"]) for part in parts}) == 1 and parts[0]["status"] != "ok" and parts[0]["says"]:
         lines.append(f'<p class="no">{_escaped(_sentence(parts[0]["says"]))}</p>')
@@ -265,7 +267,11 @@ def gradescope(record: Record) -> Record:
                 test |= {"score": part["points"], "status": "passed" if part["status"] == "ok" else "failed"}
             tests.append({**test, "output": _sentence(part["says"] or "right."), "output_format": "text"})
     notes = [f"{result['id']}: {note}" for result in record["questions"] for note in result.get("notes", ())]
-    notes += [f"{result['id']}: {one['says']}" for result in record["questions"] for one in result.get("changes", ())]
+    notes += [
+        f"{result['id']}{'' if result['out_of'] else ' does not count'}: {one['says']}"
+        for result in record["questions"]
+        for one in result.get("changes", ())
+    ]
     notes += [one["says"] for one in record.get("changes", ())]
     says = " ".join([record["says"], *([] if record["says"] else record["notes"]), *notes]).strip()
     says += "" if record["sandbox"] else f" Note: {UNSAFE}"
@@ -285,16 +291,17 @@ def report(students: Sequence[Sequence[Record]], questions: Sequence[Question], 
     lines = []
     if any(not record["sandbox"] for record in counting):
         lines.append(f"<p class=note>Some or all hand-ins were {UNSAFE}</p>")
-    handed_in = _number(sum(map(len, students)), "hand-in")
-    count = f"{_number(len(students), 'student')}, {handed_in}, {_number(len(scores), 'student')} with marks"
+    handed_in = number(sum(map(len, students)), "hand-in")
+    count = f"{number(len(students), 'student')}, {handed_in}, {number(len(scores), 'student')} with marks"
     middle = f"; mean {statistics.mean(scores):.1f}, median {statistics.median(scores):g} of {most}" if scores else ""
     lines.append(f"<p>{count}{middle}.</p>")
     attention = _attention(students)
     if attention:
-        lines.append(f'<p class=note><a href="#look">{_number(len(attention), "student")} to look at yourself</a>, below.</p>')
+        lines.append(f'<p class=note><a href="#look">{number(len(attention), "student")} to look at yourself</a>, below.</p>')
     lines += ["<h2>Points</h2>", _histogram(scores, most), "<h2>Questions, the most missed first</h2>", "<table>"]
     lines.append("<tr><th>Question</th><th class=n>full points</th><th class=n>mean</th><th class=wide></th><th>if not</th></tr>")
-    lines += [row for _, row in sorted(_missed(question, i, counting) for i, question in enumerate(questions))]
+    asked = [(i, question) for i, question in enumerate(questions) if counting[0]["questions"][i]["out_of"]]
+    lines += [row for _, row in sorted(_missed(question, i, counting) for i, question in asked)]
     lines += ["</table>", "<h2>The commonest named mistakes</h2>", *_mistakes(counting)]
     lines += ["<h2 id=look>To look at yourself</h2>", *(["<ul>", *attention, "</ul>"] if attention else ["<p>Nothing.</p>"])]
     lines += ["<h2>Nearly the same code</h2>", *_alike(students, questions, given)]
@@ -327,10 +334,10 @@ def _histogram(scores: Sequence[float], most: int) -> str:
 def _missed(question: Question, place: int, counting: Sequence[Record]) -> tuple[tuple, str]:
     results = [record["questions"][place] for record in counting if not _open(record["questions"][place])]
     n = len(results)
-    most = counting[0]["questions"][place]["out_of"] if counting else question.points
+    most = counting[0]["questions"][place]["out_of"]
     full = sum(result["points"] >= result["out_of"] for result in results)
     mean = sum(result["points"] for result in results) / n if n else 0.0
-    bar = min(100 * mean / most, 100.0) if most else 0.0
+    bar = min(100 * mean / most, 100.0)
     why = Counter(result["status"] for result in results if result["status"] != "ok")
     common = ", ".join(f"{SAID[status]} ({k})" for status, k in sorted(why.items(), key=lambda item: (-item[1], item[0]))[:3])
     row = (
@@ -433,11 +440,14 @@ def _everybody(students: Sequence[Sequence[Record]], questions: Sequence[Questio
 
 
 def _linked(record: Record) -> str:
-    """The student's name, as a link to the feedback."""
-    return f'<a href="feedback/{handins.file_name(record["student"])}.html">{_escaped(record["name"])}</a>'
+    """The student's name, and id where there is one, as a link to the feedback."""
+    id = record.get("id", "")
+    name = f"{record['name']} ({id})" if id and id != record["name"] else record["name"]
+    return f'<a href="feedback/{handins.file_name(record["student"])}.html">{_escaped(name)}</a>'
 
 
-def _number(n: int, what: str) -> str:
+def number(n: int, what: str) -> str:
+    """How many of them, as people say it."""
     return f"{n} {what}" if n == 1 else f"{n} {what}s"
 
 

@@ -189,3 +189,11 @@ def test_times_are_read_for_a_student_or_a_file(tmp_path):
 
 def test_gradescopes_own_time_is_read():
     assert overrides.instant("2026-11-24 10:15:30.000000000 Z").isoformat() == "2026-11-24T10:15:30+00:00"
+
+
+def test_a_dropped_question_is_out_of_the_class_page_and_a_weight_is_said(tmp_path):
+    made = changed(tmp_path, "*,90.1,drop,Two readings.", "*,90.2,of 5,Longer.")
+    assert "90.1 The KL" not in report.report([made], EVERY)
+    page = report.feedback(made, EVERY)
+    assert "The KL divergence of two distributions: does not count</h2>\n<p class=note>Two readings.</p>" in page
+    assert "Counts 5 points instead of 2: Longer." in page
