@@ -317,7 +317,8 @@ def without_magics(source: str) -> str:
     indent = lines[first][: len(lines[first]) - len(lines[first].lstrip())]
     if indent:
         lines = [line.removeprefix(indent) for line in lines]
-    if (prompt := _PROMPT.match(lines[first])) and not prompt[0].lstrip().startswith("."):
+    prompts = [found[0].lstrip() for line in lines[first : first + 2] if (found := _PROMPT.match(line))]
+    if any(not prompt.startswith(".") for prompt in prompts):
         lines = [line[found.end() :] if (found := _PROMPT.match(line)) else line for line in lines]
     if (word := _cell_magic(lines[first])) is not None:
         if word not in _ONLY_AROUND:

@@ -1,5 +1,6 @@
 """Which code of a hand-in is run: read as data, whatever the file is, within limits."""
 
+import ast
 import io
 import json
 import os
@@ -53,6 +54,73 @@ def test_a_cell_is_read_as_a_notebook_reads_it_line_for_line(source, made):
     assert without_magics(source) == made
     if made:
         assert made.count("\n") == source.replace("\r\n", "\n").count("\n")
+
+
+CELLS = [
+    "    x=1\n    y=2",
+    "\n\n    x=1\n  y=2",
+    ">>> x=1\n>>> y",
+    "In [1]: x=1\n   ...: y=2",
+    "x = y?",
+    "a[0]?",
+    "a.b?\nx=1",
+    "d['k'] = !ls",
+    "x,y = !ls",
+    "%time H=.5",
+    "%time f(\n1)",
+    "if 1:\n    %time x=1\n",
+    "if 1:\n    !ls\nelse:\n    !cd",
+    "for i in y:\n  x = !ls {i}\n",
+    "x = [\n!ls\n]",
+    "s='''\n!a\n'''\n!b",
+    "!ls \\\n-l\nx=1",
+    "%matplotlib inline\nimport a\n%load_ext autoreload\n%autoreload 2",
+    "x = 3 % 2\n%pwd",
+    "f(x)?\n",
+    "print('a?')\n!x",
+    "a = b if c else d?\n",
+    "# comment?\n!ls",
+    "x = 1 # what?\n!ls",
+    'x = "a\\\n!b"\n!ls',
+    "f'{x!r}'\n!ls",
+    "x != 1\n!ls",
+    "%%time\nx=1",
+    "%%capture\n!ls\nx=1",
+    "  %%time\nx=1",
+    "!!ls\nx=1",
+    "?x\n??y",
+    "x?;",
+    "%time",
+    "%prun x",
+    "%timeit -n1 x",
+    "@dec\ndef f():\n  pass\n%pwd",
+    "x = {\n 'a': 1,\n}\n%pwd",
+    "def f():\n    '''doc\n    %x\n    '''\n    !ls\n    return 1",
+    "x = lambda: !ls",
+    "x: list = !ls",
+    "x += !ls",
+    "async def f():\n  !ls",
+    "if x: !ls",
+    "x = !ls; y = 1",
+    "a = %env X\n",
+    "\ta=1\n\tb=2",
+    "...\n%pwd",
+    ">>> ...\n!ls",
+    "y = 5\n>>> x = 1\n",
+]
+
+
+@pytest.mark.parametrize("source", CELLS)
+def test_what_ipython_reads_is_read(source):
+    """IPython's own transformation of a cell is the judge."""
+    transformed = pytest.importorskip("IPython.core.inputtransformer2").TransformerManager().transform_cell
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            ast.parse(transformed(source))
+        except SyntaxError:  # what it cannot read either is the student's error
+            return
+        ast.parse(without_magics(source))
 
 
 def processor(source, work=without_magics):
