@@ -12,6 +12,7 @@ from gencourse.viz.adversarial import (
     weight_histograms,
 )
 from gencourse.viz.autoregressive import completions, filters, receptive_fields, samples_beside_means
+from gencourse.viz.flows import warped_grid
 from gencourse.viz.images import image_grid, manifold_grid, mosaic, png_grid, reconstructions
 from gencourse.viz.plots import density_2d, points, scatter_latent, training_curves
 from gencourse.viz.theme import COLOURS, style
@@ -37,5 +38,6 @@ __all__ = [
     "style",
     "training_curves",
     "trajectories",
+    "warped_grid",
     "weight_histograms",
 ]
