@@ -125,13 +125,15 @@ def out_of(record: Record) -> float:
 
 
 def anonymous(records: Sequence[Record], secret: bytes) -> list[Record]:
-    """The same with codes in place of names, and of names of files: a platform's id, or letters and digits of the secret's."""
-    return [
-        record | {"student": handins.code(record["student"], record["id"], secret), "file": f"hand-in {n}"}
-        | {"name": record["id"] or handins.code(record["student"], "", secret)}
-        for hand_ins in by_student(records)
-        for n, record in enumerate(sorted(hand_ins, key=lambda r: r["file"]), start=1)
-    ]  # fmt: skip
+    """The same with codes in place of names, ids that tell names, and names of files."""
+    made = []
+    for hand_ins in by_student(records):
+        for n, record in enumerate(sorted(hand_ins, key=lambda r: r["file"]), start=1):
+            code = handins.code(record["student"], record["id"], secret)
+            hidden = {"student": code, "file": f"hand-in {n}"}
+            hidden |= {"name": record["id"]} if code == record["student"] else {"name": code, "id": "", "platform": ""}
+            made.append(record | hidden)
+    return made
 
 
 def _open(result: Record) -> bool:

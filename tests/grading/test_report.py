@@ -225,6 +225,7 @@ def test_anonymous_reports_have_no_name_in_them(tmp_path):
         record("Ada Lovelace", (3, 2)),
         record("Ada Lovelace", (0, 2), "Ada Lovelace (1).ipynb"),
         record("Wei Zhang", (3, 2), student="moodle-4711", id="4711", platform="moodle"),
+        record("Wei Zhang", (3, 2), student="gradescope-wei@zhang.org", id="wei@zhang.org", platform="gradescope"),
     ]
     hidden = report.anonymous(made, b"a secret")
     report.write(hidden, EVERY, tmp_path)
@@ -232,6 +233,7 @@ def test_anonymous_reports_have_no_name_in_them(tmp_path):
         text = path.name + path.read_text(encoding="utf-8-sig")
         assert not re.search("lovelace|wei|zhang", text, re.IGNORECASE), path
     code = handins.code("ada lovelace", "", b"a secret")
-    assert {one["student"] for one in hidden} == {code, "moodle-4711"}
+    mail = handins.code("gradescope-wei@zhang.org", "wei@zhang.org", b"a secret")
+    assert {one["student"] for one in hidden} == {code, "moodle-4711", mail}
     assert code != handins.code("ada lovelace", "", b"another secret")
-    assert [report.total(one[0]) for one in report.by_student(hidden)] == [5, 5]
+    assert [report.total(one[0]) for one in report.by_student(hidden)] == [5, 5, 5]
