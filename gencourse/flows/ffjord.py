@@ -17,7 +17,6 @@ each evaluation, the right-hand side would be no function of t and z, and a solv
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
 
@@ -30,66 +29,11 @@ from gencourse.data.toys import Checkerboard
 from gencourse.flows.base import Flow
 from gencourse.flows.bijections import ActNorm
 from gencourse.flows.networks import nearly_zero
+from gencourse.flows.solvers import RK4, Solver
 from gencourse.kinds import Move
 from gencourse.recipes import Recipe
 from gencourse.space import Space
 from gencourse.train import cosine
-
-Function = Callable[[float | Tensor, Tensor], Tensor]
-"""The right-hand side of a differential equation: `f(t, y)`, the shape of y."""
-
-
-@dataclass(frozen=True)
-class RK4:
-    """The classical method of Runge and Kutta with steps of equal size: the error falls with their fourth power.
-
-    Args:
-        steps: how many; each evaluates f four times.
-    """
-
-    steps: int
-
-    def __call__(self, f: Function, y: Tensor, start: float, end: float, parameters: Sequence[Tensor] = ()) -> Tensor:
-        """From `y` at `start` to what it becomes at `end`, which may be earlier."""
-        h = (end - start) / self.steps
-        for i in range(self.steps):
-            t = start + i * h
-            k1 = f(t, y)
-            k2 = f(t + h / 2, y + h / 2 * k1)
-            k3 = f(t + h / 2, y + h / 2 * k2)
-            k4 = f(t + h, y + h * k3)
-            y = y + h / 6 * (k1 + 2 * k2 + 2 * k3 + k4)
-        return y
-
-
-@dataclass(frozen=True)
-class Adaptive:
-    """A solver of the package `torchdiffeq` that chooses its steps so that its error stays within a tolerance.
-
-    Args:
-        rtol, atol: relative and absolute tolerance of a step.
-        method: as torchdiffeq calls it.
-        adjoint: gradients by a second equation, run backwards, in place of a graph of all steps: the memory that training takes
-            no longer grows with the number of evaluations (Chen et al., 2018, Section 2).
-    """
-
-    rtol: float = 1e-5
-    atol: float = 1e-5
-    method: str = "dopri5"
-    adjoint: bool = False
-
-    def __call__(self, f: Function, y: Tensor, start: float, end: float, parameters: Sequence[Tensor] = ()) -> Tensor:
-        """From `y` at `start` to what it becomes at `end`, which may be earlier."""
-        from torchdiffeq import odeint, odeint_adjoint
-
-        times = torch.tensor([start, end], device=y.device, dtype=y.dtype)
-        settings = {"rtol": self.rtol, "atol": self.atol, "method": self.method}
-        if self.adjoint:
-            return odeint_adjoint(f, y, times, adjoint_params=tuple(parameters), **settings)[-1]
-        return odeint(f, y, times, **settings)[-1]
-
-
-Solver = Callable[[Function, Tensor, float, float, Sequence[Tensor]], Tensor]
 
 
 def unit_vectors(z: Tensor, generator: torch.Generator | None = None) -> Tensor:

@@ -16,14 +16,13 @@ from gencourse.checks import (
 from gencourse.data.toys import Checkerboard
 from gencourse.flows.ffjord import (
     FFJORD,
-    RK4,
-    Adaptive,
     TanhField,
     gaussian,
     rademacher,
     unit_vectors,
     value_and_trace,
 )
+from gencourse.flows.solvers import RK4, Adaptive
 from gencourse.space import Space
 from gencourse.train import fit
 
