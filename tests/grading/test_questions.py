@@ -1,9 +1,12 @@
 """What every question is held to. What is its own stands in `test_qNN_*`; `gencourse selftest` tries more draws."""
 
+import re
+import sys
 import tomllib
 from dataclasses import replace
 from pathlib import Path
 
+import nbformat
 import numpy as np
 import pytest
 import toy_exercise
@@ -14,7 +17,9 @@ from gencourse.grading.check import assess, collect
 from gencourse.grading.inside import harness
 from gencourse.grading.questions import Hint, told
 from gencourse.grading.selftest import trivial
+from tools import pages
 
+ROOT = Path(__file__).parents[2]
 EVERY = [question for number in questions.exercises() for question in questions.of_exercise(number)]
 EXPERIMENTS = [question for question in EVERY if any(check.measure for check in question.checks)]
 FORMULAS = [question for question in EVERY if question not in EXPERIMENTS]
@@ -113,6 +118,93 @@ def test_an_answer_without_thought_has_no_points(question):
 def test_each_check_of_an_experiment_is_stricter_than_the_one_before(question):
     bounds = [check.measure.at_most for check in question.checks]
     assert bounds == sorted(bounds, reverse=True)
+
+
+# --- what belongs to a question ----------------------------------------------------------------------------------------
+
+
+def amiss(question, cells):
+    """What "Add a question" in CONTRIBUTING.md asks of the solution's cells and is not there, a sentence each."""
+    number = question.id.split(".")[0].zfill(2)
+    text = "\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
+    code = "\n".join(cell.source for cell in cells if cell.cell_type == "code")
+    heading = rf"^## {re.escape(question.id)} {re.escape(question.title)} \({question.points} points, \d+ minutes\)$"
+    _, *under = re.split(heading, text, maxsplit=1, flags=re.MULTILINE)
+    table = re.findall(r"^\| (.*?) \|", re.split(r"^## ", under[0], flags=re.MULTILINE)[0], re.MULTILINE) if under else []
+    arguments = r"[^,]*,\s*".join(question.arguments)
+    row = rf"^\| {re.escape(question.id)} \| {re.escape(question.title)} \| {question.points} \|"
+    expected = {
+        f"no heading '## {question.id} {question.title} ({question.points} points, ... minutes)'": bool(under),
+        f"no row '| {question.id} | {question.title} | {question.points} |' in its first table": re.search(
+            row, text, re.MULTILINE
+        ),
+        f"no table beneath its heading with a row for each of {', '.join(question.arguments)} and for what it returns": (
+            all(any(f"`{name}`" in first for first in table) for name in question.arguments) and "returns" in table
+        ),
+        f"no function {question.function}({', '.join(question.arguments)})": re.search(
+            rf"^def {question.function}\(\s*{arguments}\b", code, re.MULTILINE
+        ),
+        f'no check("{question.id}")': f'check("{question.id}")' in code,
+    }
+    return [f"solutions/{number}-*.ipynb has {says}" for says, there in expected.items() if not there]
+
+
+def solution(number):
+    (path,) = (ROOT / "solutions").glob(f"{number}-*.ipynb")
+    return nbformat.read(path, as_version=4).cells
+
+
+def named_in_tests(question):
+    """Whether the exercise's own tests name a question, so that right answers by other routes are tried."""
+    module = next(
+        m for m in sys.modules.values() if any(value is question for value in vars(m).values()) and ".questions.q" in m.__name__
+    )
+    name = next(name for name, value in vars(module).items() if value is question)
+    path = ROOT / "tests" / "grading" / f"test_{module.__name__.rpartition('.')[2]}.py"
+    return re.search(rf"\b{name}\b", path.read_text(encoding="utf-8")) is not None
+
+
+@pytest.mark.parametrize("question", EVERY, **ids)
+def test_nothing_of_a_question_was_forgotten(question):
+    found = amiss(question, solution(question.id.split(".")[0].zfill(2)))
+    assert not found, "; ".join(found)
+    assert named_in_tests(question), f"{question.id}: try right answers by other routes in tests/grading/test_qNN_name.py"
+    on_the_map = {number for row in pages.table()["rows"] for number in row.get("exercise", [])}
+    assert question in EXPERIMENTS or question.id in on_the_map, f"{question.id} stands in no row of book/lecture_map.toml"
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "says"),
+    [
+        (
+            "## 9.2 A sample",
+            "## 9.2 The sample",
+            "no heading '## 9.2 A sample that lets the gradient through (3 points, ... minutes)'",
+        ),
+        ("(3 points, 5 minutes)", "(2 points, 5 minutes)", "no heading '## 9.2"),
+        (
+            "| 9.2 | A sample that lets the gradient through | 3 |",
+            "",
+            "no row '| 9.2 | A sample that lets the gradient through | 3 |'",
+        ),
+        (
+            "| `eps` | `(B, latent)` | standard normal noise |",
+            "",
+            "no table beneath its heading with a row for each of mu, log_var, eps",
+        ),
+        ("| returns | `(B, latent)` | the sample `z` |", "", "no table beneath its heading"),
+        ("def reparameterize(", "def reparametrise(", "no function reparameterize(mu, log_var, eps)"),
+        ("log_var: torch.Tensor, eps: torch.Tensor", "eps: torch.Tensor, log_var: torch.Tensor", "no function reparameterize(mu"),
+        ('check("9.2")', 'check("9.3")', 'no check("9.2")'),
+    ],
+    ids=lambda value: value[:30],
+)
+def test_what_was_forgotten_of_a_question_is_named(before, after, says):
+    cells = solution("09")
+    assert sum(before in cell.source for cell in cells)
+    for cell in cells:
+        cell.source = cell.source.replace(before, after)
+    assert any(says in sentence for sentence in amiss(questions.get("9.2"), cells))
 
 
 # --- the sentences ----------------------------------------------------------------------------------------------------
