@@ -19,17 +19,6 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
-def on_cpu(function: Callable[P, R]) -> Callable[P, R]:
-    """The same function, in which the CPU is torch's default device, whatever it is where it is called from."""
-
-    @functools.wraps(function)
-    def called(*args: P.args, **kwargs: P.kwargs) -> R:
-        with torch.device("cpu"):
-            return function(*args, **kwargs)
-
-    return called
-
-
 @dataclass(frozen=True)
 class Space:
     """The set a model's data come from.
@@ -199,3 +188,14 @@ class Space:
 
     def __str__(self) -> str:
         return f"Space({self.shape}, levels={self.levels})" if self.is_discrete else f"Space({self.shape})"
+
+
+def on_cpu(function: Callable[P, R]) -> Callable[P, R]:
+    """The same function, in which the CPU is torch's default device, whatever it is where it is called from."""
+
+    @functools.wraps(function)
+    def called(*args: P.args, **kwargs: P.kwargs) -> R:
+        with torch.device("cpu"):
+            return function(*args, **kwargs)
+
+    return called

@@ -64,7 +64,8 @@ function find(query) {
   return [...score]
     .map(([i, value]) => {
       const together = asked.length > 1 && sections[i].all.includes(` ${phrase} `) ? 1.6 : 1;
-      const place = sections[i].address.startsWith("exercises/") ? 0.8 : 1;  // who searches wants the explanation first
+      const { address } = sections[i];  // who searches wants the explanation first
+      const place = address.startsWith("exercises/") ? 0.8 : /^book\/(library|models)/.test(address) ? 0.4 : 1;
       return { ...sections[i], score: place * value * together * (had.get(i) / asked.length) ** 2 };
     })
     .sort((a, b) => b.score - a.score);
