@@ -142,7 +142,9 @@ def signature(name: str, node: ast.FunctionDef | ast.ClassDef, *, bound: bool = 
         init = next((one for one in node.body if isinstance(one, ast.FunctionDef) and one.name == "__init__"), None)
         if init is not None:
             return signature(name, init, bound=True).removesuffix(" -> None")
-        fields = [one for one in node.body if isinstance(one, ast.AnnAssign) and "ClassVar" not in ast.unparse(one.annotation)]
+        fields = [
+            one for one in node.body if isinstance(one, ast.AnnAssign) and not re.search(r"ClassVar|init=False", ast.unparse(one))
+        ]
         return written(name, [ast.unparse(field) for field in fields], "")
     if bound and any(isinstance(d, ast.Name) and d.id == "property" for d in node.decorator_list):
         return f"{name}{f' -> {ast.unparse(node.returns)}' if node.returns else ''}"
