@@ -207,9 +207,10 @@ class Question:
 
     def __post_init__(self) -> None:
         says = self.says or sentences(self.id)
-        if unlike := self.mistakes.keys() ^ says.keys():
-            names = ", ".join(f"{name!r} has no {'sentence' if name in self.mistakes else 'function'}" for name in sorted(unlike))
-            raise ValueError(f"{self.id}: each mistake has a function and, in the exercise's .toml, a sentence; {names}.")
+        lacking = {"sentence": self.mistakes.keys() - says.keys(), "function": says.keys() - self.mistakes.keys()}
+        if any(lacking.values()):
+            which = "; ".join(f"no {what} for {', '.join(map(repr, sorted(names)))}" for what, names in lacking.items() if names)
+            raise ValueError(f"{self.id}: each mistake has a function, and a sentence in the exercise's .toml; there is {which}.")
         object.__setattr__(self, "says", says)
         object.__setattr__(self, "example", {name: np.array(value, dtype=float) for name, value in self.example.items()})
 
@@ -259,9 +260,11 @@ def get(id: str) -> Question:
     Raises:
         ValueError: if there is none; the nearest is suggested.
     """
-    every = {question.id: question for number in exercises() for question in of_exercise(number)}
-    if id in every:
-        return every[id]
+    number = str(id).partition(".")[0].zfill(2)
+    for question in of_exercise(number) if number in _modules() else ():
+        if question.id == id:
+            return question
+    every = [question.id for number in exercises() for question in of_exercise(number)]
     near = difflib.get_close_matches(str(id), every, n=1, cutoff=0.3)
     hint = f'; did you mean "{near[0]}"?' if near else f"; there are: {', '.join(every)}."
     raise ValueError(f"there is no question {id!r}{hint}")
