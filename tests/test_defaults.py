@@ -1,6 +1,7 @@
 """Torch's defaults are the caller's: neither a GPU as default device nor another default type changes a result on the CPU."""
 
 import copy
+import math
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from gencourse import checks, data, viz
 from gencourse.adversarial import compare
 from gencourse.autoregressive.made import MADE
 from gencourse.data.faces import draw_faces, faces, sample_factors
+from gencourse.kinds import Tractable
 from gencourse.metrics import classifier, factors
 from gencourse.metrics.frechet import frechet_to
 from gencourse.metrics.likelihood import Estimate, nll
@@ -69,6 +71,36 @@ def checked(_):
     return [checks.influence(PIXELS), checks.changes(PIXELS), p, *checks.every_example(Space((2,), levels=3))]
 
 
+class Twice:
+    """x is doubled."""
+
+    def forward(self, x):
+        return 2 * x, x.new_full((len(x),), x[0].numel() * math.log(2))
+
+    def inverse(self, z):
+        return z / 2, -self.forward(z)[1]
+
+
+class Plane(Tractable):
+    """The standard normal density, moved."""
+
+    def __init__(self):
+        super().__init__(Space((2,)))
+        self.mu = torch.nn.Parameter(torch.zeros(2))
+
+    def log_prob(self, x, context=None):
+        return -0.5 * (x - self.mu).square().sum(1) - math.log(2 * math.pi)
+
+
+NORMAL = Plane()
+
+
+def checked_in_the_plane(_):
+    checks.assert_bijection(Twice(), Z[:5])
+    checks.assert_density_integrates(NORMAL, points=60)
+    return [checks.assert_points_match_density(NORMAL, Z, cells=8)]
+
+
 def drawn(_):
     """What the pictures show, as numbers."""
     log_prob = viz.density_2d(lambda x: -x.square().sum(1), n=10).axes[0].images[0].get_array()
@@ -88,6 +120,7 @@ CALLS = {
     "load": lambda _: [data.load(name).train for name in ("digits", "binary_digits", "bars_and_stripes")],
     "binarize": lambda _: [data.binarize(100 * X.to(torch.uint8), generator=torch.Generator().manual_seed(0))],
     "checks": checked,
+    "checks in the plane": checked_in_the_plane,
     "nll": lambda _: [nll(MODEL, X, samples=5)],
     "bits per dimension": lambda _: [Estimate(1.0, 0.1, 3).bits_per_dim(SPACE)],
     "modes": lambda _: [good_share(), mode_report(Z, CENTRE, 1.0).shares],
@@ -113,7 +146,7 @@ def test_a_gpu_as_default_device_changes_nothing(call, tmp_path):
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16], ids=["float64", "bfloat16"])
-@pytest.mark.parametrize("call", [call for name, call in CALLS.items() if name != "pictures"], ids=lambda call: "")
+@pytest.mark.parametrize("call", [pytest.param(call, id=name) for name, call in CALLS.items() if name != "pictures"])
 def test_another_default_type_changes_nothing(call, dtype, tmp_path):
     before = call(tmp_path / "before")
     torch.set_default_dtype(dtype)

@@ -28,6 +28,9 @@ def assert_bijection(bijection: Bijection | Flow, x: Tensor, *, atol: float = 1e
         bijection: it is copied, not changed, and put into evaluation mode.
         x: `(B, ...)`; for a `Flow` of images, dequantised ones.
         atol: the largest error of a coordinate, and of a log-determinant in nats.
+
+    Raises:
+        AssertionError: if something of it is not so.
     """
     double = _in_double(bijection)
     x = x.double()
@@ -35,7 +38,8 @@ def assert_bijection(bijection: Bijection | Flow, x: Tensor, *, atol: float = 1e
     assert_log_det(double, x, atol=atol)
     with torch.no_grad():
         z, _ = double.forward(x)
-    z = torch.randn(z.shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).to(z.device)
+    generator = torch.Generator("cpu").manual_seed(seed)
+    z = torch.randn(z.shape, generator=generator, dtype=torch.float64, device="cpu").to(z.device)
     backwards = _named(f"the inverse of {type(bijection).__name__}", double.inverse, double.forward)
     assert_invertible(backwards, z, atol=atol)
     assert_log_det(backwards, z, atol=atol)
@@ -50,6 +54,9 @@ def assert_every_coordinate_bends(bijection: Bijection | Flow, x: Tensor, *, lea
     Args:
         bijection: with weights that do something; a flow that has just been made is nearly the identity.
         least: the smallest difference of a derivative that counts.
+
+    Raises:
+        AssertionError: if one is, with the numbers of all that are.
     """
     double = _in_double(bijection)
     with torch.enable_grad():
@@ -79,12 +86,16 @@ def assert_points_match_density(
 
     Returns:
         The p-value.
+
+    Raises:
+        AssertionError: if they do not.
+        ValueError: if these are no points of the plane, or the samples are too few to tell.
     """
     if model.space.is_discrete or model.space.dim != 2:
         raise ValueError(f"assert_points_match_density is for points in the plane, not for {model.space}.")
     double = copy.deepcopy(model).double().eval()
     side = 2 * reach / (cells * fine)
-    axis = torch.linspace(-reach + side / 2, reach - side / 2, cells * fine, dtype=torch.float64)
+    axis = torch.linspace(-reach + side / 2, reach - side / 2, cells * fine, dtype=torch.float64, device="cpu")
     grid = torch.cartesian_prod(axis, axis).view(-1, *model.space.shape).to(model.device)
     density = torch.cat([double.log_prob(part).exp().cpu() for part in grid.split(20_000)])
     masses = density.view(cells, fine, cells, fine).sum((1, 3)).flatten() * side**2  # (cells * cells,)
