@@ -167,6 +167,14 @@ def test_without_bubblewrap_the_same_worker_runs_with_the_same_filter():
         assert "secret" not in said(one, "sorted(os.environ)").lower()
 
 
+def test_the_line_of_an_error_is_the_notebooks_beneath_a_decorator_of_another_file(shut_in):
+    elsewhere = "elsewhere = {}\nexec('def bare(f):\\n\\n    return lambda: f()', elsewhere)\n"
+    assert run(shut_in, f"{elsewhere}@elsewhere['bare']\ndef kl():\n    return nothing") == []
+    call = {"do": "call", "function": "kl", "inputs": {}, "gradients": [], "options": {"library": "numpy"}}
+    error = shut_in.request(call, 20)["error"]
+    assert (error["type"], error["line"], error["code"]) == ("NameError", 5, "return nothing")
+
+
 def test_the_course_is_a_stand_in_for_students_and_real_for_the_reference(shut_in):
     run(shut_in, "from gencourse.grading import check\nresult = check('9.1')")
     assert said(shut_in, "result.points, hasattr(__import__('gencourse').grading, 'questions')") == "(0, False)"
