@@ -94,32 +94,37 @@ def read(
 
 
 def table(path: Path, columns: Sequence[str], optional: Sequence[str] = ()) -> list[tuple[int, dict[str, str]]]:
-    """The rows of a CSV file with the numbers of their lines; commas or semicolons, as spreadsheets write them.
+    """The rows of a CSV file with the numbers of their lines; with commas, semicolons or tabs, in any encoding of a spreadsheet.
 
     Raises:
-        ValueError: if a column is missing, or a row has too many fields.
+        ValueError: if it is no such table, a column is missing, or a row has too many fields.
     """
     content = path.read_bytes()
     try:
-        text = content.decode("utf-8-sig")
+        text = content.decode("utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
     except UnicodeDecodeError:
         text = content.decode("cp1252", "replace")
     first = text.split("\n", 1)[0]
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=";" if first.count(";") > first.count(",") else ",")
-    head = [name.strip().casefold() for name in next(reader, [])]
-    if missing := [name for name in columns if name not in head]:
-        wanted = ",".join([*columns, *optional])
-        raise ValueError(f"{path}, line 1: there is no column {missing[0]!r} in {','.join(head)!r}; the first line is {wanted}.")
+    # Strict, as a quotation mark that is never closed would take all later rows with it.
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=max(",;\t", key=first.count), strict=True)
     rows, bad = [], []
-    for fields in reader:
-        if not any(field.strip() for field in fields):
-            continue
-        if len(fields) > len(head):
-            bad.append(
-                f"{path}, line {reader.line_num}: {len(fields)} fields where there are {len(head)} columns; "
-                'put a text with commas between "quotation marks".'
-            )
-        rows.append((reader.line_num, {name: field.strip() for name, field in zip(head, [*fields, *[""] * 9], strict=False)}))
+    try:
+        head = [name.strip().casefold() for name in next(reader, [])]
+        if missing := [name for name in columns if name not in head]:
+            found, wanted = handins.printable(",".join(head)), ",".join([*columns, *optional])
+            raise ValueError(f"{path}, line 1: there is no column {missing[0]!r} in {found!r}; the first line is {wanted}.")
+        for fields in reader:
+            if not any(field.strip() for field in fields):
+                continue
+            if len(fields) > len(head):
+                bad.append(
+                    f"{path}, line {reader.line_num}: {len(fields)} fields where there are {len(head)} columns; "
+                    'put a text with commas between "quotation marks".'
+                )
+            whole = [*fields, *[""] * (len(head) - len(fields))]
+            rows.append((reader.line_num, {name: field.strip() for name, field in zip(head, whole, strict=False)}))
+    except csv.Error as error:
+        bad.append(f"{path}, line {reader.line_num}: {error}; is a quotation mark not closed?")
     if bad:
         raise ValueError("\n".join(bad))
     return rows

@@ -1,8 +1,10 @@
 """What an instructor decides by hand: read in one place, applied in one order, and every difference accounted for."""
 
+import contextlib
 import csv
 import io
 
+import numpy as np
 import pytest
 import toy_exercise
 from test_report import record
@@ -168,6 +170,8 @@ def test_tables_are_read_as_spreadsheets_write_them(tmp_path, encoding):
     path.write_bytes('Student;Question;Points;Reason\r\nöz;90.1;2,5;"a; b"\r\n\r\n'.encode(encoding))
     (change,) = overrides.read_changes(path, PEOPLE, EVERY)
     assert (change.student, change.kind, change.value, change.reason) == ("öz", "set", 2.5, "a; b")
+    path.write_bytes("Student\tQuestion\tPoints\tReason\r\nada\t90.2\t1\tGrüße\r\n".encode("utf-16"))
+    assert overrides.read_changes(path, PEOPLE, EVERY)[0].reason == "Grüße"
     path.write_text("student,points\n")
     with pytest.raises(ValueError, match="line 1: there is no column 'question'"):
         overrides.read_changes(path, PEOPLE, EVERY)
@@ -197,3 +201,18 @@ def test_a_dropped_question_is_out_of_the_class_page_and_a_weight_is_said(tmp_pa
     page = report.feedback(made, EVERY)
     assert "The KL divergence of two distributions: does not count</h2>\n<p class=note>Two readings.</p>" in page
     assert "Counts 5 points instead of 2: Longer." in page
+
+
+def test_a_quotation_mark_that_is_not_closed_loses_no_row_in_silence(tmp_path):
+    with pytest.raises(ValueError, match="is a quotation mark not closed"):
+        changes(tmp_path, 'ada,90.1,2,"Well', "öz,90.1,2,Done.")
+
+
+def test_whatever_bytes_are_in_a_table_there_is_a_sentence(tmp_path):
+    rng = np.random.default_rng(0)
+    path = tmp_path / "changes.csv"
+    parts = [*(c.encode() for c in ',;\t"\n*+-%.0 9aé'), b"student,question,points,reason\n", b"ada,90.1,", b"\0", b"\xff", b"\r"]
+    for _ in range(400):
+        path.write_bytes(b"".join(parts[i] for i in rng.integers(len(parts), size=rng.integers(60))))
+        with contextlib.suppress(ValueError):
+            overrides.read_changes(path, PEOPLE, EVERY)

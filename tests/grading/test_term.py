@@ -13,7 +13,7 @@ import toy_exercise
 from toy_exercise import HONEST, IMPORTS, KL_RIGHT, SCALED_RIGHT, notebook
 
 from gencourse import cli
-from gencourse.grading import questions
+from gencourse.grading import questions, report
 
 ROOT = Path(__file__).parents[2]
 SMALL = tuple(
@@ -155,3 +155,15 @@ def test_anonymous_pages_name_nobody_and_codes_may_stand_in_the_tables(term, mon
         cli.main()
     assert ended.value.code == 1
     assert "line 9: there is no student 'dora'" in capsys.readouterr().err
+
+
+def test_the_guide_explains_every_status_and_every_option(capsys, monkeypatch):
+    page = (ROOT / "book" / "grading-a-class.md").read_text(encoding="utf-8")
+    table = page.partition("| `status` | Meaning |")[2].partition("\n\n")[0]
+    said = {word for line in table.splitlines() for word in re.findall(r"`(\w+)`", line.split("|")[1] if "|" in line else "")}
+    assert said == {*report.SAID, "changed", "graded"}
+    monkeypatch.setattr(sys, "argv", ["gencourse", "grade", "--help"])
+    with pytest.raises(SystemExit):
+        cli.main()
+    options = set(re.findall(r"--[a-z][a-z-]+", capsys.readouterr().out)) - {"--help", "--exercise", "--out"}
+    assert options == set(re.findall(r"--[a-z][a-z-]+", page)) - {"--all", "--privileged", "--exercise", "--out"}
