@@ -34,6 +34,14 @@ def non_negative_integer(what: str, value: Any) -> int:
     return least_integer(what, value, 0)
 
 
+def seed(what: str, value: Any) -> int:
+    """An integer that torch's generators take: of 64 bits, with a sign or without."""
+    number = integer(value)
+    if number is None or not -(2**63) <= number < 2**64:
+        raise ValueError(f"{what} must be an integer of 64 bits, such as 0, not {value!r}.")
+    return number
+
+
 def odd_integer(what: str, value: Any, least: int = 1) -> int:
     """An odd integer of `least` or more: the size of a kernel that has a centre."""
     number = integer(value)

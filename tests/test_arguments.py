@@ -19,6 +19,13 @@ from gencourse.autoregressive.nade import NADE
 from gencourse.autoregressive.pixelcnn import PixelCNN
 from gencourse.autoregressive.pixelcnn_pp import PixelCNNPP
 from gencourse.autoregressive.pixelrnn import DiagonalBiLSTM, RowLSTM
+from gencourse.data import dynamically_binarized, load
+from gencourse.data.faces import faces
+from gencourse.data.toys import RingOfGaussians
+from gencourse.metrics.classifier import scored_classifier
+from gencourse.metrics.factors import factor_reader
+from gencourse.metrics.frechet import frechet_to
+from gencourse.metrics.likelihood import nll
 from gencourse.space import Space
 from gencourse.variational.vae import VAE
 
@@ -32,6 +39,8 @@ GREY, IMAGES, PLANE = Space((1, 4, 4), 3), Space((1, 8, 8), 17), Space((2,))
         (arguments.positive_integer, np.int64(3), 3),
         (arguments.non_negative_integer, np.uint8(0), 0),
         (lambda what, value: arguments.least_integer(what, value, 16), np.uint8(16), 16),
+        (arguments.seed, np.uint64(2**64 - 1), 2**64 - 1),
+        (arguments.seed, -3, -3),
         (arguments.positives, np.array([1.0, 2.5]), (1.0, 2.5)),
         (arguments.widths, [np.int32(4), 5], (4, 5)),
         (arguments.widths, np.array([4, 5]), (4, 5)),
@@ -55,6 +64,7 @@ def test_what_is_right_comes_back_as_plain_python(check, value, expected):
         (arguments.positive_integer, [0, -1, True, 1.0, "3", None, (3,), np.float64(2)], "a positive integer"),
         (arguments.non_negative_integer, [-1, False, 0.0, None], "an integer of 0 or more"),
         (lambda what, value: arguments.least_integer(what, value, 16), [15, True, "16", 16.0], "an integer of 16 or more"),
+        (arguments.seed, [2**64, -(2**63) - 1, 1.5, True, "1", None], "an integer of 64 bits"),
         (arguments.positives, [2.0, (), (1.0, -2.0), (True,), "12", None, (math.inf,)], "a tuple of positive numbers"),
         (arguments.widths, [500, (), (0,), (3, True), "33", (2.5,), None, [(1, 2)]], "a tuple of positive widths"),
         (arguments.probability, [-0.1, 1, math.nan, True, "0.5", None, (0.5,)], r"a probability in \[0, 1\)"),
@@ -143,3 +153,21 @@ def test_losses_keep_their_numbers():
     loss = losses.least_squares(-1, 1, 0)
     assert torch.equal(loss.d_loss(real, fake), 0.5 * (real - 1) ** 2 + 0.5 * (fake + 1) ** 2)
     assert torch.equal(loss.g_loss(fake), 0.5 * fake**2)
+
+
+@pytest.mark.parametrize(
+    ("what", "call"),
+    {
+        "faces": lambda seed: faces(16, n=10, seed=seed),
+        "RingOfGaussians.dataset": lambda seed: RingOfGaussians().dataset(seed=seed),
+        "dynamically_binarized": lambda seed: dynamically_binarized(faces(16, n=10), seed=seed),
+        "nll": lambda seed: nll(NADE(GREY), torch.zeros(1, *GREY.shape, dtype=torch.long), seed=seed),
+        "scored_classifier": lambda seed: scored_classifier(load("digits"), seed=seed),
+        "factor_reader": lambda seed: factor_reader(faces(16, n=10), seed=seed),
+        "frechet_to": lambda seed: frechet_to(load("digits"), load("digits").valid, object(), seed=seed),
+    }.items(),
+)
+def test_a_seed_that_is_none_is_named(what, call):
+    for wrong in (1.5, "a", 10**20):
+        with pytest.raises(ValueError, match=rf"^{what}: seed must be an integer of 64 bits, such as 0, not "):
+            call(wrong)

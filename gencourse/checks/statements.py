@@ -43,12 +43,12 @@ def claim(text: str, truth: Any) -> None:
     """Check a statement that is not an equation, and print it.
 
     Raises:
-        AssertionError: if it is not true.
+        AssertionError: if it is not true; NaN is not.
 
     >>> claim("two and two make four", 2 + 2 == 4)
     True: two and two make four.
     """
-    if not bool(truth):
+    if not bool(truth) or bool(truth != truth):  # Python takes NaN for true
         raise AssertionError(f"Not true: {text}")
     print(f"True: {text}.")
 

@@ -13,6 +13,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from gencourse import arguments
 from gencourse.data import downloads, embedded
 from gencourse.data.dataset import Dataset
 from gencourse.data.own import Pictures, images
@@ -74,11 +75,11 @@ def dynamically_binarized(dataset: Dataset, *, seed: int = 0) -> Dataset:
     fixed binarisation, and the two must never be compared.
 
     Raises:
-        ValueError: if the images do not have 256 levels.
+        ValueError: if the images do not have 256 levels, or seed is no integer.
     """
     if dataset.space.levels != 256:
         raise ValueError(f"dynamically_binarized needs 8-bit images, but {dataset.name!r} has {dataset.space}.")
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(arguments.seed("dynamically_binarized: seed", seed))
     return replace(
         dataset,
         name=f"{dataset.name} (dynamic)",

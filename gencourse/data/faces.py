@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from gencourse import arguments
 from gencourse.arguments import least_integer, positive_integer
 from gencourse.data.dataset import Dataset
 from gencourse.space import Space, on_cpu
@@ -120,14 +121,14 @@ def faces(size: int = 32, *, colour: bool = False, n: int = 5000, seed: int = 0)
         seed: of the factors; faces of every size and colour have the same.
 
     Raises:
-        ValueError: if size or n is too small.
+        ValueError: if size or n is too small, or seed no integer.
 
     >>> drawn = faces(16, n=20)
     >>> drawn.train.shape, drawn.test_factors.smile.shape
     (torch.Size([16, 1, 16, 16]), torch.Size([2]))
     """
     n = least_integer("faces: n", n, 10)
-    factors = sample_factors(n, torch.Generator().manual_seed(seed))
+    factors = sample_factors(n, torch.Generator().manual_seed(arguments.seed("faces: seed", seed)))
     images = draw_faces(factors, size, colour=colour)
     labels = (factors.hair + 2 * factors.glasses).long()  # type: ignore[union-attr]
     name = f"faces{size}" + ("_colour" if colour else "")

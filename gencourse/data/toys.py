@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gencourse import arguments
 from gencourse.arguments import non_negative_integer, positive, positive_integer, positives
 from gencourse.data.dataset import Dataset
 from gencourse.space import Space
@@ -56,9 +57,17 @@ class Toy:
         return self._log_prob(self.space.validate(x))
 
     def dataset(self, *, train: int = 10_000, valid: int = 2_000, test: int = 10_000, seed: int = 0) -> Dataset:
-        """Points for training, validation and test, drawn from `seed`."""
-        points = self.sample(train + valid + test, torch.Generator().manual_seed(seed))
-        parts = points.split([train, valid, test])
+        """Points for training, validation and test, `(train, 2)`, `(valid, 2)` and `(test, 2)`, drawn from `seed`.
+
+        Raises:
+            ValueError: if a number is no integer of 0 or more, or seed no integer.
+        """
+        numbers = [
+            non_negative_integer(f"{type(self).__name__}.dataset: {name}", n)
+            for name, n in (("train", train), ("valid", valid), ("test", test))
+        ]
+        generator = torch.Generator().manual_seed(arguments.seed(f"{type(self).__name__}.dataset: seed", seed))
+        parts = self.sample(sum(numbers), generator).split(numbers)
         return Dataset(type(self).__name__, self.space, parts[0], parts[1], parts[2], density=self)
 
     def _transform(self, u: Tensor, noise: Tensor) -> Tensor:

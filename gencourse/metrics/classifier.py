@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from gencourse import arguments
 from gencourse.space import Space, on_cpu
 from gencourse.train import cosine
 
@@ -82,8 +83,9 @@ def scored_classifier(
         features: units of the last hidden layer.
 
     Raises:
-        ValueError: if the data set has no labels or does not hold grey or colour images.
+        ValueError: if the data set has no labels or does not hold grey or colour images, or seed is no integer.
     """
+    seed = arguments.seed("scored_classifier: seed", seed)
     space, labels = dataset.space, dataset.train_labels
     if labels is None or dataset.test_labels is None:
         raise ValueError(f"scored_classifier needs labels, but the data set {dataset.name!r} has none.")

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from gencourse import arguments
 from gencourse.data.faces import BINARY, FACTORS, FaceDataset
 from gencourse.space import Space, on_cpu
 from gencourse.train import cosine
@@ -57,9 +58,11 @@ def factor_reader(dataset: FaceDataset, *, steps: int = 800, seed: int = 0, widt
 
     Raises:
         TypeError: if the data set does not know the factors of its images.
+        ValueError: if seed is no integer.
     """
     if not isinstance(dataset, FaceDataset):
         raise TypeError(f"factor_reader needs the faces of gencourse.data.faces, not {type(dataset).__name__}.")
+    seed = arguments.seed("factor_reader: seed", seed)
     key = (dataset.name, len(dataset.train), int(dataset.train[:100].long().sum()), steps, seed, width)
     if key in _CACHE:
         return _CACHE[key]

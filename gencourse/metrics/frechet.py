@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from gencourse import arguments
 from gencourse.metrics.pairs import BLOCK, as_rows
 
 if TYPE_CHECKING:
@@ -112,7 +113,7 @@ def frechet_to(
 
     classifier = classifier or scored_classifier(dataset)
     n = min(len(dataset.test), len(dataset.train), len(samples))
-    generator = torch.Generator("cpu").manual_seed(seed)
+    generator = torch.Generator("cpu").manual_seed(arguments.seed("frechet_to: seed", seed))
 
     def some(x: Tensor) -> Tensor:
         return x[torch.randperm(len(x), generator=generator, device="cpu")[: 10 * n].to(x.device)]

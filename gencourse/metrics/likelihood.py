@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from gencourse import arguments
 from gencourse.kinds import Approximate, GenerativeModel, Tractable
 from gencourse.space import Space
 
@@ -46,13 +47,14 @@ def nll(
 
     Raises:
         TypeError: if the model is implicit and has no likelihood.
-        ValueError: if `x` is empty or not of the model's space.
+        ValueError: if `x` is empty or not of the model's space, or `seed` is no integer.
     """
     if not isinstance(model, Tractable | Approximate):
         raise TypeError(f"{type(model).__name__} is implicit: it has samples but no likelihood.")
     model.space.validate(x)
     if len(x) == 0:
         raise ValueError("nll: there are no examples.")
+    seed = arguments.seed("nll: seed", seed)
     generator = torch.Generator(device=model.device).manual_seed(seed)
     parts = []
     devices = [model.device] if model.device.type == "cuda" else []

@@ -56,7 +56,7 @@ def test_a_true_claim_is_printed(capsys, truth):
     assert capsys.readouterr().out == "True: the band is reached.\n"
 
 
-@pytest.mark.parametrize("truth", [False, 0, None, np.bool_(False), torch.tensor(False)])
+@pytest.mark.parametrize("truth", [False, 0, None, np.bool_(False), torch.tensor(False), math.nan, torch.tensor(math.nan)])
 def test_a_false_claim_raises(capsys, truth):
     with pytest.raises(AssertionError, match="Not true: the band is reached"):
         claim("the band is reached", truth)

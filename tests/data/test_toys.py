@@ -137,6 +137,8 @@ def test_mistakes_are_named():
         toys.TwoMoons(sd=math.nan)
     with pytest.raises(ValueError, match=r"Spirals.sample: n must be an integer of 0 or more, not -1"):
         toys.Spirals().sample(-1)
+    with pytest.raises(ValueError, match=r"Spirals.dataset: train must be an integer of 0 or more, not -5"):
+        toys.Spirals().dataset(train=-5)
     with pytest.raises(ValueError, match=r"expects a batch of shape \(B, 2\)"):
         toys.Checkerboard().log_prob(torch.zeros(3))
     with pytest.raises(TypeError, match="expects real values"):
