@@ -40,7 +40,7 @@ def term(tmp_path_factory):
     """The folder in which the guide's blocks were run, with what each command printed."""
     folder = tmp_path_factory.mktemp("term")
     page = (ROOT / "book" / "grading-a-class.md").read_text(encoding="utf-8")
-    blocks = re.findall(r"```(sh|csv)\n(.*?)```", page.partition("## Who is who")[0], re.DOTALL)
+    blocks = re.findall(r"```(sh|text)\n(.*?)```", page.partition("## Who is who")[0], re.DOTALL)
     shutil.copytree(ROOT / "solutions", folder / "solutions")
     for name, content in HANDED_IN.items():
         (folder / "handed-in" / name).parent.mkdir(parents=True, exist_ok=True)
@@ -51,7 +51,7 @@ def term(tmp_path_factory):
         patch.setenv("TQDM_DISABLE", "1")
         patch.setattr(questions, "of_exercise", lambda number: SMALL)
         for kind, block in blocks:
-            if kind == "csv":
+            if kind == "text":
                 (folder / "marks" / "09" / tables.pop(0)).write_text(block, encoding="utf-8")
                 continue
             if (folder / "marks").exists() and not before:
