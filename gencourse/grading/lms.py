@@ -29,6 +29,7 @@ from gencourse.grading.questions import Question
 
 Record = dict[str, Any]
 
+_NAMES = {"canvas.csv", "moodle.csv", "canvas-feedback.zip", "moodle-feedback.zip", "brightspace-feedback.zip"}
 _DATE = (1980, 1, 1, 0, 0, 0)  # the same archive from the same marks
 _CANVAS_FILE = re.compile(r"(?:(?:LATE_)?anon_\w{5}|.+?_\d+)_\d+(?=_)")
 # Platforms whose id stays a student's through the course; the others number anew in each assignment.
@@ -77,9 +78,8 @@ def write(records: Sequence[Record], questions: Sequence[Question], out: Path) -
                 made[f"{platform}.csv"] = table([hand_ins[0] for hand_ins in theirs], title).encode("utf-8")
             pages = {_place(h[0]["file"], platform): report.feedback(h, questions).encode() for h in theirs}
             made[f"{platform}-feedback.zip"] = _zipped(pages)
-    for path in (out / "import").glob("*"):
-        if path.name not in made:
-            path.unlink()
+    for name in _NAMES - made.keys():
+        (out / "import" / name).unlink(missing_ok=True)
     for name, content in made.items():
         checkpoint.write_atomically(out / "import" / name, content)
     return [out / "import" / name for name in made]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import html
 import io
+import json
 import math
 import statistics
 from collections import Counter, defaultdict
@@ -71,12 +72,21 @@ def write(records: Sequence[Record], questions: Sequence[Question], out: Path) -
         results[name] = gradescope(hand_ins[0])
         checkpoint.write_atomically(out / "feedback" / f"{name}.html", feedback(hand_ins, questions).encode())
         checkpoint.write_json(out / "gradescope" / f"{name}.json", results[name])
-    for path in [*out.glob("feedback/*.html"), *out.glob("gradescope/*.json")]:
-        if path.stem not in results:
-            path.unlink()  # of a hand-in that was withdrawn
+    for name in _written(out / "results.json") - results.keys():  # of hand-ins that were withdrawn; no other file is touched
+        for path in (out / "feedback" / f"{name}.html", out / "gradescope" / f"{name}.json"):
+            path.unlink(missing_ok=True)
     checkpoint.write_json(out / "results.json", {"exercise": questions[0].id.split(".")[0], "students": results})
     checkpoint.write_atomically(out / "what-if.html", what_if(students, questions, given).encode())
     checkpoint.write_atomically(out / "report.html", report(students, questions, given).encode())
+
+
+def _written(path: Path) -> set[str]:
+    """The students that an earlier run has written pages for."""
+    try:
+        students = json.loads(path.read_text(encoding="utf-8"))["students"]
+        return {name for name in students if handins.file_name(name) == name}
+    except (OSError, ValueError, KeyError, TypeError):
+        return set()
 
 
 def summary(records: Sequence[Record], out: Path) -> list[str]:

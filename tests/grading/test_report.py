@@ -216,8 +216,22 @@ def test_there_is_a_row_for_each_student(tmp_path):
 
 def test_what_was_withdrawn_has_no_page_any_more(tmp_path):
     report.write([record("ada", (3, 2)), record("bo", (3, 2))], EVERY, tmp_path)
+    (tmp_path / "feedback" / "mine.html").write_text("of the instructor")
     report.write([record("ada", (3, 2))], EVERY, tmp_path)
-    assert [path.name for path in sorted(tmp_path.glob("*/*"))] == ["ada.html", "ada.json"]
+    assert [path.name for path in sorted(tmp_path.glob("*/*"))] == ["ada.html", "mine.html", "ada.json"]
+    (tmp_path / "results.json").write_text('{"students": {"../report": {}, "mine": 1}}')
+    report.write([record("ada", (3, 2))], EVERY, tmp_path)
+    assert (tmp_path / "report.html").exists()
+    (tmp_path / "results.json").write_text("[")
+    report.write([record("ada", (3, 2))], EVERY, tmp_path)
+
+
+def test_what_is_said_of_a_question_reaches_gradescope_too():
+    made = record("ada", (3, 2), notes=["Cell 3 begins with %%bash, so it was left out."])
+    made["questions"][1]["notes"] = ["Your function builds on 90.1."]
+    assert (
+        report.gradescope(made)["output"] == "Cell 3 begins with %%bash, so it was left out. 90.2: Your function builds on 90.1."
+    )
 
 
 def test_anonymous_reports_have_no_name_in_them(tmp_path):

@@ -84,3 +84,15 @@ def test_what_if_is_shown_without_what_everybody_has():
     assert "More samples?" not in page
     assert "<pre>The gap stays, says 2.\n&lt;b&gt;2&lt;/b&gt;</pre>" in page
     assert "feedback/t.html" not in page
+
+
+def test_the_exercise_and_its_solution_are_found_where_the_course_is(tmp_path, monkeypatch):
+    (tmp_path / "exercises").mkdir()
+    (tmp_path / "below").mkdir()
+    monkeypatch.chdir(tmp_path / "below")
+    assert similar.published("90") is None
+    (tmp_path / "exercises" / "90-toy.ipynb").write_bytes(toy_exercise.notebook(OTHER))
+    assert similar.published("90").prints == notebook.examined(toy_exercise.notebook(OTHER)).prints
+    assert similar.published("09", "solutions").defined.keys() >= {"elbo"}
+    (tmp_path / "exercises" / "90-toy.ipynb").write_bytes(b"")
+    assert similar.published("90") is None
