@@ -259,7 +259,8 @@ def test_a_row_of_the_lecture_map_names_what_exists(row):
         assert rf"\tag{{{number}}}" in text, number
     for question in row.get("exercise", []):
         exercise = ROOT / "exercises" / f"{pages.exercise_of(row['chapter'])}.ipynb"
-        assert f'check("{question}")' in exercise.read_text().replace('\\"', '"'), question
+        asked = f'check("{question}")' in exercise.read_text().replace('\\"', '"')
+        assert asked, f"book/lecture_map.toml names question {question}, which {exercise.name} does not ask"
 
 
 @pytest.mark.parametrize("path", sorted(BOOK.glob("*.ipynb")), ids=lambda path: path.stem)
