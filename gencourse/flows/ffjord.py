@@ -227,7 +227,7 @@ RECIPES = (
     Recipe(
         "checkerboard",
         data=partial(Checkerboard().dataset, train=200_000),
-        options={"hidden": (64, 64, 64), "steps": 4},
+        options={"hidden": (64, 64, 64), "steps": 4, "finer": 8},
         fit={"steps": 2200, "batch_size": 256, "lr": 5e-3, "schedule": cosine, "ema": 0.995, "clip": 10.0},
         band=3.72,
         needs="two CPU cores, two minutes",
