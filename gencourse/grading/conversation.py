@@ -26,6 +26,7 @@ Record = dict[str, Any]
 
 _TRIES = 3
 _MOST_STARTS = 15  # each may take some seconds, which are not the student's
+_NOTHING = 3  # is left of a cell that was stopped as a whole, as its definitions and as its plainest ones
 _PAUSE = 0.5  # seconds before another try, then four times as long
 _ODD = "something else than an answer arrived from your code."
 
@@ -64,12 +65,13 @@ class Conversation:
     ) -> None:
         self._cells, self._slot, self._limits, self._shut_in, self._trusted = cells, slot, limits, shut_in, trusted
         self._imports = sorted({question.library for question in questions})
+        self._points = {question.id: question.points for question in questions}
         self._seconds = limits.seconds + sum((q.seconds or 0.0) * sum(not c.of for c in q.checks) for q in questions)
         self._spent = 0.0  # seconds of the student's
         self._worker: Worker | None = None
         self._starts = 0
         self._stopped: dict[int, Record] = {}  # the cells that were stopped, by number
-        self._left_out: set[int] = set()
+        self._defining: dict[int, int] = {}  # the cells of which only definitions are run, and how strictly; 3: nothing
         self._given: dict[str, list[str]] = {}
         self._oracle: Oracle | None = None
         self.errors: list[Record] = []
@@ -165,22 +167,21 @@ class Conversation:
         self._starts += 1
         for attempt in range(_TRIES):
             with contextlib.suppress(DidNotStart) if attempt < _TRIES - 1 else contextlib.nullcontext():
-                return Worker(self._slot, self._imports, self._limits.memory, self._shut_in, self._trusted)
+                return Worker(self._slot, self._imports, self._limits.memory, self._shut_in, self._trusted, self._points)
             time.sleep(_PAUSE * 4**attempt)
         raise AssertionError
 
     def _run_cells(self, worker: Worker) -> None:
         errors: list[Record] = []
         for cell in self._cells:
-            if cell.number in self._left_out or not cell.source.strip():
+            only_definitions = self._defining.get(cell.number, 0)
+            if only_definitions == _NOTHING or not cell.source.strip():
                 continue
-            again = cell.number in self._stopped
-            request = {"do": "cell", "cell": cell.number, "source": cell.source, "only definitions": again}
+            request = {"do": "cell", "cell": cell.number, "source": cell.source, "only definitions": only_definitions}
             try:
                 errors += _plain_errors(self._ask(worker, request, self._limits.step), cell.number)
             except (Stopped, protocol.ProtocolError) as stopped:
-                if again:
-                    self._left_out.add(cell.number)
+                self._defining[cell.number] = only_definitions + 1
                 status, says = (stopped.status, stopped.says) if isinstance(stopped, Stopped) else ("error", _ODD)
                 self._stopped[cell.number] = {"cell": cell.number, "status": status, "message": says}
                 worker.close()

@@ -33,6 +33,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import gencourse
 from gencourse.grading.inside import protocol
 
 COURSE = Path(__file__).parents[1]
@@ -97,12 +98,21 @@ class Worker:
         memory: bytes of private memory.
         sandbox: False for a process without bubblewrap.
         trusted: for the course's own code instead of a student's, which then may import the course.
+        points: what `check` says that a question has, by its id; it says so to every function.
 
     Raises:
         DidNotStart: if it did not start.
     """
 
-    def __init__(self, slot: int, imports: Iterable[str], memory: int, sandbox: bool = True, trusted: bool = False) -> None:
+    def __init__(
+        self,
+        slot: int,
+        imports: Iterable[str],
+        memory: int,
+        sandbox: bool = True,
+        trusted: bool = False,
+        points: Mapping[str, int] | None = None,
+    ) -> None:
         if sys.platform == "win32":
             raise DidNotStart("on Windows, notebooks are not run")
         uid = worker_user(slot) if _is_root() and (sandbox or _readable_by_all()) else None
@@ -146,6 +156,7 @@ class Worker:
         inside = [f"/packages/{i}" for i, _ in enumerate(packages)] if sandbox else list(packages)
         inside += [("/course" if sandbox else str(COURSE.parent))] if trusted else []
         setup = {"uid": uid, "limits": limits, "packages": inside, "imports": list(imports), "trusted": trusted}
+        setup |= {"version": gencourse.__version__, "points": dict(points or {})}
         deadline = time.monotonic() + _START
         try:
             if sandbox:

@@ -17,11 +17,13 @@ import importlib
 import linecache
 import os
 import platform
+import signal
 import socket
 import struct
 import sys
 import types
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 Json = dict[str, Any]
 
@@ -126,7 +128,48 @@ def forbid_calls() -> bool:
 # --- a student's cells ------------------------------------------------------------------------------------------------
 
 _DEFINES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Import, ast.ImportFrom)
-_TRY_AGAIN = (*_DEFINES, ast.Assign, ast.AnnAssign)
+_ASSIGNS = (ast.Assign, ast.AnnAssign, ast.AugAssign)
+_QUICK = 1.0  # seconds of processor time for an assignment in a cell of which only the definitions count
+
+
+class TooSlow(BaseException):
+    """A statement has had its time; not an `Exception`, so that a student's `except` lets it through."""
+
+
+class Shell:
+    """What `get_ipython()` gives: lines that time a statement run it, everything else does nothing and says so."""
+
+    def __init__(self, names: Json) -> None:
+        self._names = names
+
+    def run_line_magic(self, name: str, line: str = "", *_: Any, **__: Any) -> None:
+        """`%time x = 1` defines x here as there."""
+        if name in ("time", "prun"):
+            exec(line, self._names)
+
+    def run_cell_magic(self, name: str, line: str = "", cell: str = "") -> None:
+        """A cell that is only timed or hidden is run."""
+        if name in ("time", "capture", "prun"):
+            exec(cell, self._names)
+
+    def getoutput(self, *_: Any, **__: Any) -> list[str]:
+        """The output of a command, which is not run."""
+        return []
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return lambda *_, **__: print(f"get_ipython().{name} does nothing where notebooks are graded.")
+
+
+class Failed(NamedTuple):
+    """A statement that failed: where, and what the names it defines stood for then."""
+
+    cell: int
+    filename: str
+    statement: ast.stmt
+    flags: int
+    before: Json
 
 
 class Notebook:
@@ -135,15 +178,18 @@ class Notebook:
     def __init__(self, harness: Any) -> None:
         self.harness = harness
         module = types.ModuleType("__main__")
-        module.__dict__.update(__builtins__=builtins, display=lambda *_, **__: None, get_ipython=lambda: None)
+        module.__dict__.update(__builtins__=builtins, display=lambda *_, **__: None)
         sys.modules["__main__"] = module
         self.names = module.__dict__
-        self.failed: list[tuple[int, str, ast.stmt, int]] = []
+        shell = Shell(self.names)
+        self.names["get_ipython"] = lambda: shell
+        self.failed: list[Failed] = []
 
-    def run(self, n: int, source: str, only_definitions: bool) -> list[Json]:
-        """Run a cell statement by statement; after one that fails, the rest of the cell only defines.
+    def run(self, n: int, source: str, only_definitions: int) -> list[Json]:
+        """Run a cell statement by statement; one that fails takes no other with it.
 
-        With `only_definitions` (the cell was stopped before), it does so from its beginning.
+        With `only_definitions` (the cell was stopped before) functions, classes and imports are what is run of it: at 1 with the
+        assignments that are quick, at 2 with those that call nothing.
         """
         filename = f"cell {n}"
         linecache.cache[filename] = (len(source), None, source.splitlines(keepends=True), filename)
@@ -156,21 +202,42 @@ class Notebook:
         for statement in statements:
             if isinstance(statement, ast.ImportFrom) and statement.module == "__future__":
                 flags |= sum(getattr(getattr(__future__, a.name, None), "compiler_flag", 0) for a in statement.names)
-            if (only_definitions or said) and not isinstance(statement, _DEFINES):
+            assigns = isinstance(statement, _ASSIGNS)
+            plain = assigns and not (only_definitions > 1 and any(isinstance(node, ast.Call) for node in ast.walk(statement)))
+            if only_definitions and not plain and not isinstance(statement, _DEFINES):
                 continue
-            failure = self._execute(filename, statement, flags)
+            before = {name: self.names.get(name) for name in _targets(statement)}
+            with _within(_QUICK) if only_definitions and assigns else contextlib.nullcontext():
+                failure = self._execute(filename, statement, flags)
             if failure is not None:
-                self.failed.append((n, filename, statement, flags))
+                if failure["type"] != TooSlow.__name__:
+                    self.failed.append(Failed(n, filename, statement, flags, before))
                 said.append(failure)
         return said
 
     def try_again(self) -> list[int]:
-        """Definitions that failed, now that all cells have run: cells may stand in another order. The cells that are mended."""
-        still = set()
-        for n, filename, statement, flags in self.failed:
-            if not isinstance(statement, _TRY_AGAIN) or self._execute(filename, statement, flags) is not None:
-                still.add(n)
-        return sorted({n for n, *_ in self.failed} - still)
+        """Definitions and assignments that failed, now that all cells have run: cells may stand in another order.
+
+        What was given another meaning since then keeps it. The result are the cells that are mended.
+        """
+        left = self.failed
+        while True:
+            still = [failed for failed in left if not self._mended(failed)]
+            if len(still) == len(left):
+                break
+            left = still
+        return sorted({failed.cell for failed in self.failed} - {failed.cell for failed in left})
+
+    def _mended(self, failed: Failed) -> bool:
+        if not isinstance(failed.statement, (*_DEFINES, *_ASSIGNS)):
+            return False
+        if any(self.names.get(name) is not value for name, value in failed.before.items()):
+            return False
+        if self._execute(failed.filename, failed.statement, failed.flags) is not None:
+            return False
+        for other in self.failed:  # what comes after it may change it further
+            other.before.update({name: self.names.get(name) for name in failed.before if name in other.before})
+        return True
 
     def call(self, name: str, inputs: dict, gradients: list[str], options: Json) -> Json:
         """What the harness says of one call."""
@@ -213,6 +280,28 @@ class Notebook:
         return {"type": type(error).__name__, "message": str(message)[:200], "line": line, "code": code}
 
 
+def _targets(statement: ast.stmt) -> set[str]:
+    """The names that a definition or an assignment gives a meaning."""
+    if isinstance(statement, _ASSIGNS):
+        return {node.id for node in ast.walk(statement) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
+    return {statement.name} if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) else set()
+
+
+@contextlib.contextmanager
+def _within(seconds: float) -> Iterator[None]:
+    """Raise `TooSlow` when this has taken so much processor time, and again and again where it is caught."""
+
+    def stop(*_: Any) -> None:
+        raise TooSlow
+
+    signal.signal(signal.SIGPROF, stop)
+    signal.setitimer(signal.ITIMER_PROF, seconds, seconds / 10)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_PROF, 0)
+
+
 def _asking(name: str, arguments: list[str], ask: Any) -> Any:
     """A function whose answers, and whose gradients, come from the grader."""
     torch: Any = sys.modules.get("torch")
@@ -248,12 +337,17 @@ def _asking(name: str, arguments: list[str], ask: Any) -> Any:
     return lambda *args, **keywords: Given.apply(*(torch.as_tensor(value) for value in bound(args, keywords)))
 
 
-def stand_in_for_the_course() -> None:
-    """`from gencourse.grading import check` works and says nothing: grading is not done here."""
+def stand_in_for_the_course(version: str, points: dict[str, int]) -> None:
+    """`from gencourse.grading import check` works and answers as to a right function: grading is not done here."""
     course, grading = types.ModuleType("gencourse"), types.ModuleType("gencourse.grading")
     course.__path__ = grading.__path__ = []  # type: ignore[attr-defined]
-    result = types.SimpleNamespace(id="", status="", points=0, out_of=0, sentence="", checks=())
-    grading.check = lambda *_, **__: result  # type: ignore[attr-defined]
+    course.__version__ = version  # type: ignore[attr-defined]
+
+    def check(id: Any = "", *_: Any, **__: Any) -> Any:
+        earned = points.get(str(id), 0)
+        return types.SimpleNamespace(id=str(id), status="ok", points=earned, out_of=earned, sentence="", checks=())
+
+    grading.check = check  # type: ignore[attr-defined]
     course.grading = grading  # type: ignore[attr-defined]
     sys.modules.update({"gencourse": course, "gencourse.grading": grading})
 
@@ -279,7 +373,7 @@ def main(descriptor: int) -> None:
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(1)
     if not setup["trusted"]:
-        stand_in_for_the_course()
+        stand_in_for_the_course(setup["version"], setup["points"])
     filtered = forbid_calls()
     nothing = os.open(os.devnull, os.O_RDWR)
     for standard in (0, 1, 2):
