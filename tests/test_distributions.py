@@ -197,3 +197,8 @@ def test_a_larger_batch_is_the_same_distribution(d):
     assert d.expand((3, 2)).batch_shape == (3, 2)
     assert torch.equal(d.expand((3, 2)).log_prob(k), d.log_prob(k))
     assert torch.equal(Independent(d, 1).expand((3,)).log_prob(k), d.log_prob(k).sum(1))
+
+
+def test_what_is_certain_is_drawn_though_infinite_logits_cancel():
+    inf = float("inf")
+    assert sample(Bernoulli(logits=torch.tensor([inf, -inf]), validate_args=False)).tolist() == [1, 0]
