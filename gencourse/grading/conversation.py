@@ -33,10 +33,10 @@ _ODD = "something else than an answer arrived from your code."
 
 @dataclass(frozen=True)
 class Limits:
-    """What a submission may use: seconds in all, of which a cell or a call gets a sixth, and bytes of memory.
+    """What a submission may use: seconds for all cells and as many for all calls, of which one gets a sixth; bytes of memory.
 
-    Only the time counts in which a student's cells run or functions are called. What a worker takes to start is ours, so
-    that a slow start on a busy machine costs nobody a point.
+    Only the time counts in which a student's cells run or functions are called, by the worker's `Clock`. What a worker takes to
+    start, and what it waits for a processor, is ours, so that a busy machine costs nobody a point.
     """
 
     seconds: float = 60.0
@@ -47,11 +47,17 @@ class Limits:
         """Seconds for one cell or one call."""
         return self.seconds / 6
 
+    @property
+    def brief(self) -> float:
+        """Seconds that a cell may take without being a slow one."""
+        return self.step / 10
+
 
 class Conversation:
     """Asks a worker for a notebook's answers; starts another where a student's code has ended one.
 
-    A cell that was stopped is left to its definitions in the next worker, and left out where these stop it too.
+    A cell that is stopped is left to its definitions, and left out where these stop it too; in the next worker all slow cells
+    are. When the seconds for cells are over, each cell that is left may take a brief time, until half as much again is over.
     """
 
     def __init__(
@@ -67,7 +73,10 @@ class Conversation:
         self._imports = sorted({question.library for question in questions})
         self._points = {question.id: question.points for question in questions}
         self._seconds = limits.seconds + sum((q.seconds or 0.0) * sum(not c.of for c in q.checks) for q in questions)
-        self._spent = 0.0  # seconds of the student's
+        self._spent = 0.0  # seconds, on calls
+        self._spent_on_cells = 0.0
+        self._slow: set[int] = set()
+        self._repeats = True  # what failed, at the end
         self._worker: Worker | None = None
         self._starts = 0
         self._stopped: dict[int, Record] = {}  # the cells that were stopped, by number
@@ -130,7 +139,7 @@ class Conversation:
             return {"stopped": ("error", _ODD)}
 
     def _ask(self, worker: Worker, request: Record, seconds: float, asked: Oracle | None = None) -> Record:
-        """The worker's answer to something that runs a student's code; its time counts.
+        """The worker's answer to a call; its time counts.
 
         Raises:
             Stopped: if the worker's code was stopped, or there is no time left. The worker is closed then.
@@ -139,7 +148,6 @@ class Conversation:
         if left <= 0:
             worker.close()
             raise self._over("not tried")
-        begun = time.monotonic()
         try:
             return worker.request(request, min(seconds, left), asked)
         except Stopped as stopped:
@@ -147,16 +155,14 @@ class Conversation:
                 raise self._over("stopped") from None
             raise
         finally:
-            self._spent += min(time.monotonic() - begun, seconds, left)  # ending a worker takes time, too: ours
+            self._spent += worker.used
 
     def _over(self, what: str) -> Stopped:
-        return Stopped("timeout", f"{what}: the {self._seconds:.3g} seconds of the whole notebook were over.")
+        return Stopped("timeout", f"{what}: the {self._seconds:.3g} seconds that all calls have together were over.")
 
     def _running(self) -> Worker:
         """A worker in which all cells have run."""
         while self._worker is None:
-            if self._spent >= self._seconds:
-                raise self._over("not tried")
             if self._starts >= _MOST_STARTS:
                 raise Stopped("error", "not tried: your code has ended the process too often.")
             self._worker = self._start()
@@ -165,6 +171,11 @@ class Conversation:
 
     def _start(self) -> Worker:
         self._starts += 1
+        if self._starts > 1:
+            for number in self._slow - self._defining.keys():
+                self._defining[number] = 1
+                says = f"slow: it takes more than {self._limits.brief:.3g} seconds, so where the notebook had to be run again "
+                self._stopped.setdefault(number, _timeout(number, f"{says}only its definitions counted."))
         for attempt in range(_TRIES):
             with contextlib.suppress(DidNotStart) if attempt < _TRIES - 1 else contextlib.nullcontext():
                 return Worker(self._slot, self._imports, self._limits.memory, self._shut_in, self._trusted, self._points)
@@ -173,35 +184,59 @@ class Conversation:
 
     def _run_cells(self, worker: Worker) -> None:
         errors: list[Record] = []
+        whole, brief = self._limits.seconds, self._limits.brief
         for cell in self._cells:
             only_definitions = self._defining.get(cell.number, 0)
             if only_definitions == _NOTHING or not cell.source.strip():
                 continue
+            if self._spent_on_cells >= 1.5 * whole + self._limits.step / 2 * self._starts:
+                says = f"not tried: the cells before it took more than the {whole:.3g} seconds that all have together."
+                self._stopped.setdefault(cell.number, _timeout(cell.number, says))
+                continue
+            seconds = self._limits.step if only_definitions or self._spent_on_cells < whole else brief
             request = {"do": "cell", "cell": cell.number, "source": cell.source, "only definitions": only_definitions}
+            late = _timeout(cell.number, f"stopped after {seconds:.3g} seconds; is there a loop that does not end?")
             try:
-                errors += _plain_errors(self._ask(worker, request, self._limits.step), cell.number)
+                answer = worker.request(request | {"seconds": seconds, "quick": brief}, seconds * 1.25 + 0.5)
+                found = _plain_errors(answer, cell.number)
             except (Stopped, protocol.ProtocolError) as stopped:
+                self._spent_on_cells += worker.used
                 self._defining[cell.number] = only_definitions + 1
                 status, says = (stopped.status, stopped.says) if isinstance(stopped, Stopped) else ("error", _ODD)
-                self._stopped[cell.number] = {"cell": cell.number, "status": status, "message": says}
+                record = late if status == "timeout" else {"cell": cell.number, "status": status, "message": says}
+                self._stopped[cell.number] = record
                 worker.close()
                 self._worker = None
                 return
-        try:
-            if errors:
-                mended = self._ask(worker, {"do": "try again"}, self._limits.step).get("mended")
+            self._spent_on_cells += worker.used
+            if worker.used > brief:
+                self._slow.add(cell.number)
+            if answer.get("slow") is True:
+                self._defining[cell.number] = max(only_definitions, 1)
+                self._stopped.setdefault(cell.number, late)
+            errors += found
+        if errors and self._repeats:
+            try:
+                step = self._limits.step
+                mended = worker.request({"do": "try again", "seconds": step}, step * 1.25 + 0.5).get("mended")
                 errors = [e for e in errors if not isinstance(mended, list) or e["cell"] not in mended]
-        except (Stopped, protocol.ProtocolError):
-            worker.close()
-            self._worker = None
-            self._starts = _MOST_STARTS  # it would stop again
+            except (Stopped, protocol.ProtocolError):
+                self._repeats = False  # it would stop again
+                worker.close()
+                self._worker = None
+                return
+        errors = [error for error in errors if error["cell"] not in self._stopped]
         if not self._given:
             self.errors = sorted([*errors, *self._stopped.values()], key=lambda error: error["cell"])
         elif self._worker is not None:
             try:
-                self._ask(worker, {"do": "replace", "given": self._given}, self._limits.step)
+                worker.request({"do": "replace", "given": self._given}, self._limits.step)
             except Stopped:
                 self._worker = None
+
+
+def _timeout(cell: int, says: str) -> Record:
+    return {"cell": cell, "status": "timeout", "message": says}
 
 
 def reference_source(exercise: str) -> str:

@@ -35,11 +35,13 @@ from typing import Any
 
 import gencourse
 from gencourse.grading.inside import protocol
+from gencourse.grading.inside.clock import Clock
 
 COURSE = Path(__file__).parents[1]
 INSIDE = Path(__file__).parent / "inside"
 INSTALL = "sudo apt-get install bubblewrap"
 _TEMPORARY = 64 * 2**20  # bytes in /tmp
+_PATIENCE = 20.0  # how much longer than its own time a submission may wait for a processor
 _START = 120.0  # seconds to start and import torch on a loaded machine; no student's code runs before it is done
 _TEARDOWN = 30.0
 _FIRST_USER = 0x70000000  # far above the users of a machine
@@ -92,6 +94,8 @@ def worker_user(slot: int) -> int:
 class Worker:
     """One sandboxed process. `request` talks to it; `close` ends it and waits until nothing of it is left.
 
+    `used` are the seconds, by its `Clock`, that the last request took.
+
     Args:
         slot: which of the workers that run at the same time this is, from 0 on.
         imports: the packages that are loaded before the student's code.
@@ -117,8 +121,11 @@ class Worker:
             raise DidNotStart("on Windows, notebooks are not run")
         uid = worker_user(slot) if _is_root() and (sandbox or _readable_by_all()) else None
         mine, theirs = socket.socketpair()
+        if sys.platform == "linux":
+            mine.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
         self._connection = mine
         self._requests = 0
+        self.used = 0.0
         self._init: int | None = None  # the sandbox's first process
         self._status_end, status_end = os.pipe()
         packages = _packages(sandbox)
@@ -164,6 +171,7 @@ class Worker:
             frame = json.dumps(setup).encode()
             self._connection.settimeout(_START)
             self._connection.sendall(struct.pack(">I", len(frame)) + frame)
+            self._pid = self._sender(deadline)
             if not protocol.receive(self._connection, deadline).get("ready"):
                 raise protocol.ProtocolError
         except (OSError, EOFError, TimeoutError, protocol.ProtocolError) as error:
@@ -179,16 +187,23 @@ class Worker:
         """The worker's answer to one request. Before it answers it may ask in its turn, and `asked` answers.
 
         Raises:
-            Stopped: if there is none within `seconds`, or what came is no answer. The worker is closed then.
+            Stopped: if there is none within `seconds` by its clock, or what came is no answer. The worker is closed then.
         """
         self._requests += 1
-        deadline = time.monotonic() + max(seconds, 0.05)
+        seconds = max(seconds, 0.05)
+        clock, latest = Clock(self._pid), time.monotonic() + _PATIENCE * seconds
+
+        def left() -> float:
+            return min(seconds - clock(), latest - time.monotonic())
+
         try:
-            protocol.send(self._connection, {**message, "id": self._requests}, deadline)
-            answer = protocol.receive(self._connection, deadline)
+            protocol.send(self._connection, {**message, "id": self._requests}, latest)
+            answer = protocol.receive(self._connection, left)
             while asked is not None and "ask" in answer:
-                protocol.send(self._connection, asked(answer), deadline)
-                answer = protocol.receive(self._connection, deadline)
+                if left() <= 0:
+                    raise TimeoutError
+                protocol.send(self._connection, asked(answer), latest)
+                answer = protocol.receive(self._connection, left)
         except TimeoutError:
             self._end()
             raise Stopped("timeout", f"stopped after {seconds:.3g} seconds; is there a loop that does not end?") from None
@@ -196,6 +211,8 @@ class Worker:
             raise self._ended() from None
         except protocol.ProtocolError:
             answer = {}
+        finally:
+            self.used = min(clock(), seconds)
         if answer.get("id") != self._requests:
             self._end()
             raise Stopped("error", "something else than an answer arrived from your code.")
@@ -221,6 +238,16 @@ class Worker:
                 raise EOFError
             said += part
         return os.pidfd_open(json.loads(said.splitlines()[0])["child-pid"])
+
+    def _sender(self, deadline: float) -> int:
+        """The number of the worker's process outside of the sandbox, which the kernel puts beside what it sends."""
+        if sys.platform != "linux":
+            return self._process.pid
+        self._connection.settimeout(max(0.01, deadline - time.monotonic()))
+        _, beside, _, _ = self._connection.recvmsg(1, socket.CMSG_SPACE(12), socket.MSG_PEEK)
+        if not beside:
+            raise EOFError
+        return struct.unpack("iII", beside[0][2])[0]
 
     def _ended(self) -> Stopped:
         """It has closed the connection: why?"""

@@ -70,3 +70,48 @@ def test_what_failed_is_repeated_in_order_when_what_it_needs_is_there():
 def test_what_was_given_a_meaning_since_it_failed_keeps_it():
     _, points = graded("import numpy as np\nHALF = below(9)\nHALF = 0.5", HALF_KL, "def below(x):\n    return x\n", SCALED_RIGHT)
     assert points == [3, 2]
+
+
+SLOW = "import time\nfrom time import sleep\nsleep({})\n"
+BRIEF = Limits(6, memory=2**29)  # a second for one cell, a tenth for one that is not slow
+
+
+def messages(record):
+    return {error["cell"]: error["message"] for error in record["cells"]}
+
+
+@pytest.mark.parametrize("seconds", [0.95, 9])
+def test_any_number_of_slow_cells_costs_themselves_and_nothing_else(seconds):
+    """They may stand anywhere, and what a training's cell defines before and after the training counts."""
+    slow = [SLOW.format(seconds)] * 7
+    halves = f"QUARTER = 0.25\nsleep({seconds})\nHALF = 2 * QUARTER\n"
+    _, points = graded("import numpy as np", *slow, halves, HALF_KL, *slow, SCALED_RIGHT, limits=BRIEF)
+    assert points == [3, 2]
+
+
+def test_a_slow_cell_is_named_where_it_counts_no_more():
+    ends = "import os\ndef kl(p, q):\n    os._exit(1)\n"
+    slow = "from time import sleep\nx = [1]\nsleep(0.5)\nx.append(2)\n"
+    record, points = graded("import numpy as np", slow, SLOW.format(9), ends, SCALED_RIGHT, limits=BRIEF)
+    assert points == [0, 2]
+    assert messages(record) == {
+        3: "slow: it takes more than 0.1 seconds, so where the notebook had to be run again only its definitions counted.",
+        4: "stopped after 1 seconds; is there a loop that does not end?",
+    }
+
+
+def test_what_cannot_be_interrupted_is_ended_and_its_cell_left_to_what_is_plain():
+    """First as a whole, then with assignments that call something, then with those that do not."""
+    stuck = "import re\nHALF = 0.5\nr = re.match('(a|aa)+$', 'a' * 60 + 'b')\nr = re.match('(a|aa)+$', 'a' * 60 + 'c')\n"
+    record, points = graded("import numpy as np", stuck + HALF_KL, SCALED_RIGHT, limits=BRIEF)
+    assert points == [3, 2]
+    assert messages(record) == {3: "stopped after 1 seconds; is there a loop that does not end?"}
+
+
+def test_time_for_calls_is_apart_from_time_for_cells():
+    slow = "def scaled(x, a):\n    sleep(0.9)\n    return a * (x ** 2).mean()\n"
+    _, points = graded("import numpy as np\nHALF = 0.5", *[SLOW.format(0.95)] * 8, HALF_KL, slow, limits=BRIEF)
+    assert points == [3, 0]  # two calls of it are more than a step
+    slow = slow.replace("0.9", "0.3")
+    _, points = graded("import numpy as np\nHALF = 0.5", *[SLOW.format(0.95)] * 8, HALF_KL, slow, limits=BRIEF)
+    assert points == [3, 2]

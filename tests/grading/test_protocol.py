@@ -100,3 +100,19 @@ def test_too_much_is_not_sent(ends):
         protocol.send(ends[0], {"a": "x" * protocol.LARGEST_FRAME})
     with pytest.raises(ValueError, match="500001 numbers"):
         protocol.packed(np.zeros(500_001))
+
+
+def test_what_has_arrived_is_read_before_it_is_called_late(ends):
+    protocol.send(ends[0], {"a": 1})
+    assert protocol.receive(ends[1], time.monotonic() - 1) == {"a": 1}
+    with pytest.raises(TimeoutError):
+        protocol.receive(ends[1], time.monotonic() - 1)
+    with pytest.raises(TimeoutError):
+        protocol.send(ends[0], {"a": 1}, time.monotonic() - 1)
+
+
+def test_a_deadline_may_be_put_off_while_one_waits(ends):
+    left = iter([0.02, 0.02, 0.02, 0.0])
+    with pytest.raises(TimeoutError):
+        protocol.receive(ends[1], lambda: next(left))
+    assert not list(left)

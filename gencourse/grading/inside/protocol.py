@@ -12,6 +12,7 @@ import math
 import socket
 import struct
 import time
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -21,25 +22,32 @@ LARGEST_ARRAY = 500_000  # numbers
 _DEEPEST = 12
 
 
+Deadline = float | Callable[[], float] | None
+"""When it is too late: by `time.monotonic()`, or what tells the seconds that are left."""
+
+
 class ProtocolError(Exception):
     """What arrived is not a frame, or not what was asked for."""
 
 
-def send(connection: socket.socket, message: dict[str, Any], deadline: float | None = None) -> None:
+def send(connection: socket.socket, message: dict[str, Any], deadline: Deadline = None) -> None:
     """Send one frame.
 
     Raises:
         ProtocolError: if it is too large.
-        TimeoutError: if the other side has not taken it by `deadline` (`time.monotonic()`).
+        TimeoutError: if the other side has not taken it by `deadline`.
     """
     frame = json.dumps(message).encode()
     if len(frame) > LARGEST_FRAME:
         raise ProtocolError(f"a frame of {len(frame)} bytes")
-    connection.settimeout(_left(deadline))
+    left = _left(deadline)
+    if left == 0:
+        raise TimeoutError
+    connection.settimeout(left)
     connection.sendall(struct.pack(">I", len(frame)) + frame)
 
 
-def receive(connection: socket.socket, deadline: float | None = None) -> dict[str, Any]:
+def receive(connection: socket.socket, deadline: Deadline = None) -> dict[str, Any]:
     """The next frame.
 
     Raises:
@@ -93,11 +101,17 @@ def unpacked(value: Any) -> np.ndarray:
         raise ProtocolError("not an array") from None
 
 
-def _exactly(connection: socket.socket, n: int, deadline: float | None) -> bytes:
+def _exactly(connection: socket.socket, n: int, deadline: Deadline) -> bytes:
     parts: list[bytes] = []
     while n:
-        connection.settimeout(_left(deadline))
-        part = connection.recv(min(n, 2**20))
+        left = _left(deadline)
+        connection.settimeout(left)
+        try:
+            part = connection.recv(min(n, 2**20))
+        except (TimeoutError, BlockingIOError):
+            if left == 0:  # and nothing has arrived
+                raise TimeoutError from None
+            continue
         if not part:
             raise EOFError
         parts.append(part)
@@ -105,13 +119,12 @@ def _exactly(connection: socket.socket, n: int, deadline: float | None) -> bytes
     return b"".join(parts)
 
 
-def _left(deadline: float | None) -> float | None:
+def _left(deadline: Deadline) -> float | None:
+    """The seconds to wait; 0 once it is too late, when only what has arrived already is read."""
     if deadline is None:
         return None
-    left = deadline - time.monotonic()
-    if left <= 0:
-        raise TimeoutError
-    return left
+    left = deadline() if callable(deadline) else deadline - time.monotonic()
+    return max(left, 0.01) if left > 0 else 0.0
 
 
 def _shallow(value: Any, depth: int) -> bool:

@@ -129,7 +129,6 @@ def forbid_calls() -> bool:
 
 _DEFINES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Import, ast.ImportFrom)
 _ASSIGNS = (ast.Assign, ast.AnnAssign, ast.AugAssign)
-_QUICK = 1.0  # seconds of processor time for an assignment in a cell of which only the definitions count
 
 
 class TooSlow(BaseException):
@@ -185,20 +184,23 @@ class Notebook:
         self.names["get_ipython"] = lambda: shell
         self.failed: list[Failed] = []
 
-    def run(self, n: int, source: str, only_definitions: int) -> list[Json]:
+    def run(self, n: int, source: str, only_definitions: int, seconds: float = 1e6, quick: float = 1e6) -> Json:
         """Run a cell statement by statement; one that fails takes no other with it.
 
         With `only_definitions` (the cell was stopped before) functions, classes and imports are what is run of it: at 1 with the
-        assignments that are quick, at 2 with those that call nothing.
+        assignments that are quick, at 2 with those that call nothing. A cell that takes more than its seconds goes on so.
+
+        Returns:
+            `errors`, and whether it was `slow`.
         """
         filename = f"cell {n}"
         linecache.cache[filename] = (len(source), None, source.splitlines(keepends=True), filename)
         try:
             statements = ast.parse(source, filename).body
         except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-            return [self._syntax(error)]
+            return {"errors": [self._syntax(error)]}
         said: list[Json] = []
-        flags = 0
+        slow, flags, used = False, 0, clock.Clock(os.getpid())
         for statement in statements:
             if isinstance(statement, ast.ImportFrom) and statement.module == "__future__":
                 flags |= sum(getattr(getattr(__future__, a.name, None), "compiler_flag", 0) for a in statement.names)
@@ -207,33 +209,40 @@ class Notebook:
             if only_definitions and not plain and not isinstance(statement, _DEFINES):
                 continue
             before = {name: self.names.get(name) for name in _targets(statement)}
-            with _within(_QUICK) if only_definitions and assigns else contextlib.nullcontext():
-                failure = self._execute(filename, statement, flags)
+            limit = seconds - used() if not only_definitions else quick if assigns else 1e6
+            try:
+                failure = self._execute(filename, statement, flags, limit)
+            except TooSlow:
+                if not only_definitions:
+                    slow, only_definitions = True, 1
+                continue
             if failure is not None:
-                if failure["type"] != TooSlow.__name__:
-                    self.failed.append(Failed(n, filename, statement, flags, before))
+                self.failed.append(Failed(n, filename, statement, flags, before))
                 said.append(failure)
-        return said
+        return {"errors": said, "slow": slow}
 
-    def try_again(self) -> list[int]:
+    def try_again(self, seconds: float) -> list[int]:
         """Definitions and assignments that failed, now that all cells have run: cells may stand in another order.
 
         What was given another meaning since then keeps it. The result are the cells that are mended.
         """
-        left = self.failed
+        left, used = self.failed, clock.Clock(os.getpid())
         while True:
-            still = [failed for failed in left if not self._mended(failed)]
+            still = [failed for failed in left if not self._mended(failed, seconds - used())]
             if len(still) == len(left):
                 break
             left = still
         return sorted({failed.cell for failed in self.failed} - {failed.cell for failed in left})
 
-    def _mended(self, failed: Failed) -> bool:
+    def _mended(self, failed: Failed, seconds: float) -> bool:
         if not isinstance(failed.statement, (*_DEFINES, *_ASSIGNS)):
             return False
         if any(self.names.get(name) is not value for name, value in failed.before.items()):
             return False
-        if self._execute(failed.filename, failed.statement, failed.flags) is not None:
+        try:
+            if self._execute(failed.filename, failed.statement, failed.flags, seconds) is not None:
+                return False
+        except TooSlow:
             return False
         for other in self.failed:  # what comes after it may change it further
             other.before.update({name: self.names.get(name) for name in failed.before if name in other.before})
@@ -265,10 +274,18 @@ class Notebook:
         pairs = zip(inputs, leaves, gradients, strict=True)
         return {f"gradient of {n}": (torch.zeros_like(x) if g is None else g).numpy() for n, x, g in pairs}
 
-    def _execute(self, filename: str, statement: ast.stmt, flags: int) -> Json | None:
+    def _execute(self, filename: str, statement: ast.stmt, flags: int, seconds: float) -> Json | None:
+        """Run a statement; what went wrong.
+
+        Raises:
+            TooSlow: if it takes longer.
+        """
         try:
-            exec(compile(ast.Module([statement], []), filename, "exec", flags, dont_inherit=True), self.names)
+            with _within(seconds):
+                exec(compile(ast.Module([statement], []), filename, "exec", flags, dont_inherit=True), self.names)
             return None
+        except TooSlow:
+            raise
         except BaseException as error:
             return self.harness.describe(error, types.FunctionType((lambda: None).__code__, self.names))
 
@@ -289,17 +306,28 @@ def _targets(statement: ast.stmt) -> set[str]:
 
 @contextlib.contextmanager
 def _within(seconds: float) -> Iterator[None]:
-    """Raise `TooSlow` when this has taken so much processor time, and again and again where it is caught."""
+    """Raise `TooSlow` when this has taken so long by its clock, and again and again where it is caught."""
+    used, over = clock.Clock(os.getpid()), False
 
-    def stop(*_: Any) -> None:
+    def look(*_: Any) -> None:
+        left = 0.0 if over else seconds - used()
+        if not over:
+            signal.setitimer(signal.ITIMER_REAL, max(left, 0.02))
+        if not over and left <= 0:
+            raise TooSlow
+
+    if seconds <= 0:
         raise TooSlow
-
-    signal.signal(signal.SIGPROF, stop)
-    signal.setitimer(signal.ITIMER_PROF, seconds, seconds / 10)
+    if not hasattr(signal, "setitimer"):
+        yield
+        return
+    signal.signal(signal.SIGALRM, look)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
     try:
         yield
     finally:
-        signal.setitimer(signal.ITIMER_PROF, 0)
+        over = True
+        signal.setitimer(signal.ITIMER_REAL, 0)
 
 
 def _asking(name: str, arguments: list[str], ask: Any) -> Any:
@@ -364,6 +392,8 @@ def main(descriptor: int) -> None:
     setup = _first_frame(connection)
     sys.path[:] = [*sys.path, *setup["packages"]]
     importlib.invalidate_caches()
+    global clock
+    import clock  # type: ignore[import-not-found]
     import harness  # type: ignore[import-not-found]
     import protocol  # type: ignore[import-not-found]
 
@@ -399,9 +429,10 @@ def main(descriptor: int) -> None:
 
 def _answer(notebook: Notebook, protocol: Any, request: Json, ask: Any) -> Json:
     if request["do"] == "cell":
-        return {"errors": notebook.run(request["cell"], request["source"], request["only definitions"])}
+        limits = {key: request[key] for key in ("seconds", "quick") if key in request}
+        return notebook.run(request["cell"], request["source"], request["only definitions"], **limits)
     if request["do"] == "try again":
-        return {"mended": notebook.try_again()}
+        return {"mended": notebook.try_again(request["seconds"])}
     if request["do"] == "replace":
         notebook.replace(request["given"], ask)
         return {}
