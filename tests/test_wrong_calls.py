@@ -527,7 +527,6 @@ CALLS = [
     # commands and options that there are not, or not so
     ("help", "No such command"),
     ("check 09", "No such command"),
-    ("publish", "No such command"),
     ("-v", "No such option"),
     ("data --list", "No such option"),
     ("data get --all", "No such option"),
