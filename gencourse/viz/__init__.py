@@ -12,7 +12,7 @@ from gencourse.viz.adversarial import (
     weight_histograms,
 )
 from gencourse.viz.autoregressive import completions, filters, receptive_fields, samples_beside_means
-from gencourse.viz.flows import warped_grid
+from gencourse.viz.flows import flow_path, warped_grid
 from gencourse.viz.images import image_grid, manifold_grid, mosaic, png_grid, reconstructions
 from gencourse.viz.plots import density_2d, points, scatter_latent, training_curves
 from gencourse.viz.theme import COLOURS, style
@@ -23,6 +23,7 @@ __all__ = [
     "completions",
     "density_2d",
     "filters",
+    "flow_path",
     "game_1d",
     "game_curves",
     "gradient_histograms",

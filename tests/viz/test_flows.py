@@ -31,3 +31,23 @@ def test_points_and_lines_are_drawn_before_and_after_the_map():
 def test_only_points_of_the_plane_are_drawn():
     with pytest.raises(ValueError, match=r"warped_grid draws points of the plane, \(N, 2\)"):
         viz.warped_grid(turn_and_stretch, torch.zeros(4, 3))
+
+
+def test_a_path_is_drawn_up_to_the_panel_s_time():
+    times = torch.linspace(0, 1, 5)[:, None, None]
+    start = torch.tensor([[0.0, 1.0], [2.0, -1.0], [-1.0, 0.5]])
+    places = start + times * torch.tensor([1.0, -2.0])  # (5, 3, 2)
+    panels = viz.flow_path(places, (0.0, 0.5, 1.0), box=(-2.0, 4.0, -3.0, 3.0), followed=2).axes
+    for ax, now in zip(panels, (0, 2, 4), strict=True):
+        assert np.asarray(ax.collections[0].get_offsets()).tolist() == places[now].tolist()
+        assert [line.get_xydata().tolist() for line in ax.lines] == [places[: now + 1, i].tolist() for i in (0, 1)]
+        assert [np.asarray(dot.get_offsets())[0].tolist() for dot in ax.collections[1:]] == places[now, :2].tolist()
+        assert (*ax.get_xlim(), *ax.get_ylim()) == (-2, 4, -3, 3) and ax.get_aspect() == 1
+    assert [ax.get_title() for ax in panels] == ["$t = 0$", "$t = 0.5$", "$t = 1$"]
+
+
+def test_a_path_is_one_of_points_of_the_plane_at_times_from_0_to_1():
+    with pytest.raises(ValueError, match=r"flow_path draws points of the plane, \(T, N, 2\)"):
+        viz.flow_path(torch.zeros(5, 4, 3), (0.0,))
+    with pytest.raises(ValueError, match="times are from 0 to 1"):
+        viz.flow_path(torch.zeros(5, 4, 2), (0.0, 1.5))
