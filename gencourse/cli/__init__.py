@@ -8,6 +8,7 @@ import contextlib
 import sys
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import typer
@@ -44,14 +45,18 @@ _COMMANDS: dict[str, Callable[..., None]] = {
     "evaluate": models.evaluate,
     "sample": models.sample,
     "release": exercises.release_exercise,
+    "publish": exercises.publish_edition,
     "submit": exercises.submit_exercise,
     "grade": exercises.grade_class,
     "gradebook": exercises.gradebook_csv,
     "selftest": exercises.selftest_exercise,
     "gradescope": exercises.gradescope_zip,
 }
+_NEEDS = {"grade": "lms", "gradebook": "lms"} | {name: name for name in ("release", "publish", "selftest", "gradescope")}
+_GRADING = Path(__file__).parents[1] / "grading"
 for _name, _command in _COMMANDS.items():
-    app.command(_name)(_command)
+    if _name not in _NEEDS or (_GRADING / f"{_NEEDS[_name]}.py").exists():  # the students' edition has no instructors' commands
+        app.command(_name)(_command)
 data_app.command("list")(models.list_data)
 data_app.command("get")(models.get_data)
 

@@ -23,6 +23,18 @@ def release_exercise(
         typer.echo(str(release(name)))
 
 
+def publish_edition(
+    out: Annotated[Path, typer.Argument(**place("A new folder for the edition, outside the repository."))],
+    url: Annotated[str, typer.Option(help="The address at which it will stand; notebooks install the library from there.")] = "",
+) -> None:
+    """For instructors: write the edition that students get, with book, exercises and library, and without any answers."""
+    from gencourse.grading.publish import publish
+
+    folder_for_output(out)
+    for line in publish(out, url):
+        typer.echo(line)
+
+
 def submit_exercise(
     number: Annotated[str, typer.Argument(help="The exercise: 09.")],
     notebook: Annotated[

@@ -13,6 +13,18 @@ from gencourse.grading import questions
 from gencourse.grading.inside import harness
 from gencourse.grading.questions import Check, Inputs, Measure, Question
 
+SAID = {
+    "ok": "right",
+    "wrong": "not right",
+    "error": "raised an error",
+    "timeout": "took too long",
+    "memory": "needed too much memory",
+    "missing": "not attempted",
+    "unreadable": "could not be read",
+    "grader_error": "not graded",
+}
+"""What a status means, in a few words."""
+
 
 @dataclass(frozen=True)
 class CheckResult:
@@ -136,8 +148,7 @@ def _judge(
     if check.measure is not None:
         return _measured(question, check, check.measure, inputs, answer, explain)
     if check.name not in truths:
-        options = question.calling(check) | {"dtype": "float64", "twice": False}
-        truths[check.name] = harness.run(question.reference, inputs, check.gradients, **options)
+        truths[check.name] = question.right(inputs, check)
     truth = truths[check.name]
     if _shape(answer) == _shape(truth) and _equal(check, answer, truth):
         return CheckResult(check.name, "ok", check.points, check.points)
@@ -182,8 +193,8 @@ def _known(question: Question, check: Check, inputs: Inputs, answer: Mapping) ->
     """The name of the mistake that gives the same wrong numbers on the same inputs; none if there is none."""
     if np.isnan(answer["value"]).all():
         return ""  # there are many ways to get there
-    for mistake, function in question.mistakes.items():
-        wrong = harness.run(function, inputs, check.gradients, **question.calling(check) | {"twice": False})
+    for mistake in question.mistakes:
+        wrong = question.wrong(mistake, inputs, check)
         # A cut gradient looks like that of a formula without the term, so the values must agree as well.
         if _close(check, answer.get("value"), wrong.get("value")) and _equal(check, answer, wrong):
             return mistake
@@ -238,8 +249,7 @@ def _unknown(question: Question, check: Check, truth: Mapping, answer: Mapping, 
         return f"your numbers are {factor.mean():.4g} times the right ones, every one of them."
     if right.size > 1 and np.ptp(shift) < 1e-3:
         return f"your numbers are all off by the same amount, {shift.mean():+.4g}."
-    options = question.calling() | {"dtype": "float64", "twice": False}
-    expected = harness.run(question.reference, question.example, **options)["value"]
+    expected = question.right(question.example)["value"]
     given = ", ".join(f"{name} = {_numbers(array)}" for name, array in question.example.items())
     if "value" not in example or example["value"].shape != expected.shape:
         return f"for {given} the answer is {_numbers(expected)}."

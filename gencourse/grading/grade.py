@@ -151,7 +151,7 @@ def grade_notebook(
             for place, question in enumerate(every):
                 wrong = {q.function: q for q, r in zip(every[:place], results, strict=False) if r["points"] < r["out_of"]}
                 needed = [wrong[name] for name in wrong if name in made.uses[question.function]]
-                if needed and results[place]["points"] < question.points:
+                if needed and question.evaluates and results[place]["points"] < question.points:
                     results[place] = _followed(question, results[place], needed, conversation, oracle, seeds, blamed)
     known = {"prints": made.prints, "words": made.words}
     return {"questions": results, "cells": errors, "notes": notes, **known}

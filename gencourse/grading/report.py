@@ -19,6 +19,7 @@ from typing import Any
 
 from gencourse import checkpoint
 from gencourse.grading import handins, similar
+from gencourse.grading.check import SAID
 from gencourse.grading.notebook import Notebook
 from gencourse.grading.overrides import written
 from gencourse.grading.questions import Question
@@ -26,16 +27,6 @@ from gencourse.grading.questions import Question
 Record = dict[str, Any]
 
 COLUMNS = ("student", "id", "file", "counts", "question", "check", "status", "points", "out of", "mistake", "says", "sandbox")
-SAID = {
-    "ok": "right",
-    "wrong": "not right",
-    "error": "raised an error",
-    "timeout": "took too long",
-    "memory": "needed too much memory",
-    "missing": "not attempted",
-    "unreadable": "could not be read",
-    "grader_error": "not graded",
-}
 UNSAFE = "graded without a sandbox: a hostile hand-in may have written its marks itself."
 _STYLE = """
 :root{color-scheme:light dark;--ink:#1c2430;--page:#fff;--line:#d9dee6;--soft:#f1f4f8;--bar:#3b6ea5;--ok:#176b3a;--no:#a3341f;

@@ -16,10 +16,10 @@ from pathlib import Path
 
 from gencourse import checkpoint
 from gencourse.grading import grade, handins, notebook, questions
+from gencourse.grading.check import SAID
 from gencourse.grading.conversation import Limits
 from gencourse.grading.notebook import Unreadable
 from gencourse.grading.questions import Question
-from gencourse.grading.report import SAID
 from gencourse.grading.sandbox import DidNotStart
 
 

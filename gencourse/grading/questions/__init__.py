@@ -229,6 +229,20 @@ class Question:
         options: dict[str, Any] = {} if self.library == "torch" else {"library": self.library}
         return options | ({"twice": False} if check is not None and check.measure else {})
 
+    @property
+    def evaluates(self) -> bool:
+        """Whether there is a function that answers all inputs, and not only those that were drawn."""
+        return True
+
+    def right(self, inputs: Inputs, check: Check | None = None) -> dict[str, Any]:
+        """The right answer to a check's inputs, or without a check to the example, as `harness.run` says it."""
+        options = self.calling(check) | {"dtype": "float64", "twice": False}
+        return harness.run(self.reference, inputs, check.gradients if check else (), **options)
+
+    def wrong(self, mistake: str, inputs: Inputs, check: Check) -> dict[str, Any]:
+        """What a mistake answers to a check's inputs, as `harness.run` says it."""
+        return harness.run(self.mistakes[mistake], inputs, check.gradients, **self.calling(check) | {"twice": False})
+
     def draw(self, seed: int) -> dict[str, Inputs]:
         """The inputs of every check, by its name: a function of `seed` (0 or more, of any size), the question and the check."""
         own = (check for check in self.checks if not check.of)
@@ -280,6 +294,11 @@ def _of_file(number: str) -> Mapping[str, Mapping[str, str]]:
     """By question, then by mistake."""
     path = Path(__file__).with_name(f"{_modules().get(number)}.toml")
     return tomllib.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+
+
+def module_name(number: str) -> str:
+    """The name of an exercise's file, `"q09_vae"`."""
+    return _modules()[number]
 
 
 def _modules() -> dict[str, str]:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import conv2d, conv_transpose2d, interpolate, pad
 
-from gencourse.grading.questions import Check, Inputs, Measure, Question, is_one_step, told
+from gencourse.grading.questions import Check, Inputs, Measure, Question, alike, is_one_step, told
 from gencourse.grading.questions.training import lowest, trained
 
 # --- 14.1 output sizes ------------------------------------------------------------------------------------------------
@@ -469,20 +469,28 @@ def _sums_to_one(inputs: Inputs, answer: np.ndarray) -> bool:
 
 
 def _best_for(*changes: Callable[[np.ndarray], np.ndarray]):
-    """Whether an answer makes nearly what the best kernel makes, if the large images are changed in one of these ways."""
+    """The best kernels, (n, 4, 4), one for each of these ways to change the large images."""
 
-    def when(inputs: Inputs, answer: np.ndarray) -> bool:
-        features, large = _features(inputs).reshape(16, -1), inputs["large"].astype(float)
-        changed = np.stack([change(large).ravel() for change in changes], axis=1)
-        best = np.linalg.solve(features @ features.T, features @ changed)  # (16, number of changes)
-        return any(_doubling_error({**inputs, "_kernel": kernel.reshape(4, 4)}, answer) < 2 for kernel in best.T)
+    def best(small: Tensor, large: Tensor) -> Tensor:
+        features, images = _features({"small": small.numpy()}).reshape(16, -1), large.numpy().astype(float)
+        changed = np.stack([change(images).ravel() for change in changes], axis=1)
+        return torch.from_numpy(np.linalg.solve(features @ features.T, features @ changed).T.reshape(-1, 4, 4))
 
-    return when
+    return best
+
+
+def _nearest_error(inputs: Inputs, answer: np.ndarray) -> float:
+    """The error where the nearest of several kernels is the true one."""
+    return min(_doubling_error({**inputs, "_kernel": kernel}, answer) for kernel in inputs["_kernel"])
 
 
 def _moved(*shift: int, axis: int | tuple[int, int]) -> Callable[[np.ndarray], np.ndarray]:
     return lambda large: np.roll(large, shift, axis)
 
+
+_shifted = _best_for(*(_moved(i, j, axis=(1, 2)) for i in (-1, 0, 1) for j in (-1, 0, 1) if i or j))
+_mirrored = _best_for(*(partial(np.flip, axis=axis) for axis in (1, 2, (1, 2))))
+_out_of_order = _best_for(*(_moved(n, axis=0) for n in range(1, 20)))
 
 _told = partial(told, "14.5")
 _HINTS = (
@@ -494,9 +502,9 @@ _HINTS = (
     _told("made to add up to 1", when=_sums_to_one),
     _told("one step", when=_first_step),
     _told("mean of the difference", when=_mean_difference),
-    _told("shifted by a pixel", when=_best_for(*(_moved(i, j, axis=(1, 2)) for i in (-1, 0, 1) for j in (-1, 0, 1) if i or j))),
-    _told("mirrored images", when=_best_for(*(partial(np.flip, axis=axis) for axis in (1, 2, (1, 2))))),
-    _told("pairs out of order", when=_best_for(*(_moved(n, axis=0) for n in range(1, 20)))),
+    _told("shifted by a pixel", when=alike(_shifted, "_kernel", _nearest_error, 2)),
+    _told("mirrored images", when=alike(_mirrored, "_kernel", _nearest_error, 2)),
+    _told("pairs out of order", when=alike(_out_of_order, "_kernel", _nearest_error, 2)),
     _told("small learning rate", when=_hardly_moved),
     _told("all weights equal", when=_all_equal),
 )
