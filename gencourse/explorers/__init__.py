@@ -2,7 +2,8 @@
 
 `LatentArithmetic` adds and subtracts faces. `Manifold` walks through the latent plane of a decoder. `OnePixelAtATime` watches
 a NADE draw an image, and flips its pixels. `ReceptiveField` shows which earlier pixels a conditional depends on. `TheGame` trains
-a GAN of points. `VAEPanel` retrains a VAE; it needs Python, and says so. `SelfTest` asks a chapter's questions, for practice.
+a GAN of points. `WarpTheGrid` walks through the layers of a flow. `VAEPanel` retrains a VAE; it needs Python, and says so.
+`SelfTest` asks a chapter's questions, for practice.
 """
 
 from gencourse.explorers.base import Explorer
@@ -13,5 +14,16 @@ from gencourse.explorers.receptive_field import ReceptiveField
 from gencourse.explorers.self_test import SelfTest
 from gencourse.explorers.the_game import TheGame
 from gencourse.explorers.vae_panel import VAEPanel
+from gencourse.explorers.warp_the_grid import WarpTheGrid
 
-__all__ = ["Explorer", "LatentArithmetic", "Manifold", "OnePixelAtATime", "ReceptiveField", "SelfTest", "TheGame", "VAEPanel"]
+__all__ = [
+    "Explorer",
+    "LatentArithmetic",
+    "Manifold",
+    "OnePixelAtATime",
+    "ReceptiveField",
+    "SelfTest",
+    "TheGame",
+    "VAEPanel",
+    "WarpTheGrid",
+]

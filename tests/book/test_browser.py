@@ -315,6 +315,35 @@ def add_a_face(page, explorer):
     assert canvas.evaluate("c => c.toDataURL()") == start
 
 
+def walk_through_the_layers(page, explorer):
+    explorer.locator(".frame:not([aria-busy])").wait_for()
+    lines, text, slider = (
+        explorer.locator("canvas.lines").nth(1),
+        explorer.locator("output"),
+        explorer.locator("input[type=range]"),
+    )
+    start, told = lines.evaluate("c => c.toDataURL()"), text.text_content()
+    explorer.get_by_role("button", name="on a layer", exact=True).click()
+    slider.focus()
+    page.keyboard.press("End")
+    end = lines.evaluate("c => c.toDataURL()")
+    assert end != start and text.text_content() != told
+    for which in (0, 1):  # the point is dragged in either picture
+        plane, before = explorer.locator(".plane").nth(which), text.text_content()
+        plane.scroll_into_view_if_needed()
+        box = plane.bounding_box()
+        page.mouse.move(box["x"] + box["width"] * 0.5, box["y"] + box["height"] * 0.5)
+        page.mouse.down()
+        page.mouse.move(box["x"] + box["width"] * 0.7, box["y"] + box["height"] * 0.6, steps=5)
+        page.mouse.up()
+        assert text.text_content() != before
+        page.keyboard.press("Home")
+    slider.focus()
+    page.keyboard.press("Home")
+    assert text.text_content() == told
+    assert lines.evaluate("c => c.toDataURL()") == start
+
+
 def answer_the_questions(page, explorer):
     while explorer.get_by_role("button", name="check", exact=True).count():
         options = explorer.locator("label.option")
@@ -335,6 +364,7 @@ USES = {
     "one_pixel_at_a_time": draw_some_pixels,
     "the_game": play_some_rounds,
     "latent_arithmetic": add_a_face,
+    "warp_the_grid": walk_through_the_layers,
     "self_test": answer_the_questions,
 }
 
