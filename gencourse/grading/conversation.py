@@ -68,11 +68,15 @@ class Conversation:
         limits: Limits,
         shut_in: bool,
         trusted: bool = False,
+        own: bool = False,
     ) -> None:
-        self._cells, self._slot, self._limits, self._shut_in, self._trusted = cells, slot, limits, shut_in, trusted
+        self._cells, self._slot, self._limits = cells, slot, limits
+        self._shut_in, self._trusted, self._own = shut_in, trusted, own
         self._imports = sorted({question.library for question in questions})
-        self._points = {question.id: question.points for question in questions}
         self._seconds = limits.seconds + sum((q.seconds or 0.0) * sum(not c.of for c in q.checks) for q in questions)
+        self._points = {question.id: question.points for question in questions}
+        # Longer than all that is asked of a worker may take; within it, each request has a limit of its own.
+        self._processor = int(3 * (limits.seconds + self._seconds)) + 120
         self._spent = 0.0  # seconds, on calls
         self._spent_on_cells = 0.0
         self._slow: set[int] = set()
@@ -178,7 +182,16 @@ class Conversation:
                 self._stopped.setdefault(number, _timeout(number, f"{says}only its definitions counted."))
         for attempt in range(_TRIES):
             with contextlib.suppress(DidNotStart) if attempt < _TRIES - 1 else contextlib.nullcontext():
-                return Worker(self._slot, self._imports, self._limits.memory, self._shut_in, self._trusted, self._points)
+                return Worker(
+                    self._slot,
+                    self._imports,
+                    self._limits.memory,
+                    self._shut_in,
+                    self._trusted,
+                    self._points,
+                    self._own,
+                    self._processor,
+                )
             time.sleep(_PAUSE * 4**attempt)
         raise AssertionError
 
@@ -239,12 +252,23 @@ def _timeout(cell: int, says: str) -> Record:
     return {"cell": cell, "status": "timeout", "message": says}
 
 
-def reference_source(exercise: str) -> str:
-    """A cell, for a trusted worker only, that defines the functions of an exercise as the reference has them."""
+def reference_source(questions: Sequence[Question]) -> str:
+    """A cell, for a trusted worker only, that defines these questions' functions as the reference has them."""
     return f"""
-from gencourse.grading import questions
-globals().update({{q.function: q.reference for q in questions.of_exercise({exercise!r})}})
+import importlib
+modules = [importlib.import_module(name) for name in {_modules(questions)!r}]
+every = [question for module in modules for question in getattr(module, "QUESTIONS", ())]
+missing = set({[question.id for question in questions]!r}) - {{question.id for question in every}}
+if missing:
+    raise LookupError(f"there is no reference of {{sorted(missing)}}")
+globals().update({{question.function: question.reference for question in every}})
 """
+
+
+def _modules(questions: Sequence[Question]) -> list[str]:
+    """Where the course keeps the references of these questions."""
+    names = {getattr(question.reference, "__module__", "") for question in questions}
+    return sorted(name for name in names if name.startswith("gencourse.grading.questions."))
 
 
 class Oracle:
@@ -254,19 +278,30 @@ class Oracle:
     and it answers for earlier questions only.
     """
 
-    def __init__(self, exercise: str, questions: Sequence[Question], slot: int, limits: Limits, shut_in: bool) -> None:
-        self._make = (slot, sorted({q.library for q in questions}), limits.memory, shut_in, True)
+    def __init__(self, questions: Sequence[Question], slot: int, limits: Limits, shut_in: bool, own: bool = False) -> None:
+        imports = [*sorted({q.library for q in questions}), *_modules(questions)]
+        self._make = (slot, imports, limits.memory, shut_in, True, None, own)
         self._options = {question.function: question.calling() for question in questions}
-        self._cell = reference_source(exercise)
+        self._cell = reference_source(questions)
         self._worker: Worker | None = None
         self._seconds = limits.step
         self.allowed: set[str] = set()
 
     def start(self) -> Worker:
-        """Its worker, with the reference's functions defined."""
+        """Its worker, with the reference's functions defined.
+
+        Raises:
+            DidNotStart: if they could not be.
+        """
         if self._worker is None:
             worker = Worker(*self._make)
-            worker.request({"do": "cell", "cell": 0, "source": self._cell, "only definitions": False}, 60.0)
+            try:
+                said = worker.request({"do": "cell", "cell": 0, "source": self._cell, "only definitions": False}, 60.0)
+            except Stopped as stopped:
+                raise DidNotStart(f"the right answers: {stopped}") from None
+            if said.get("errors") != []:
+                worker.close()
+                raise DidNotStart(f"the right answers: {_line(str(said.get('errors')))}")
             self._worker = worker
         return self._worker
 

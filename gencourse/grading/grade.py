@@ -66,7 +66,8 @@ def grade(
         progress: wraps the results as they come, and is told how many there will be.
 
     Raises:
-        ValueError: if there is no such exercise, or no sandbox on this machine.
+        ValueError: if there is no such exercise, or no sandbox on this machine, or students' code could read the folder or
+            `out` in it; without a sandbox, if the code would run as root.
         FileNotFoundError: if there is nothing to grade.
         ValueError: if `out` is the folder itself, or inside a hand-in.
     """
@@ -75,6 +76,13 @@ def grade(
     if shut_in and (problem := sandbox.problem()):
         raise ValueError(f"{problem}\nTrusted work can be graded without it: --unsafe-no-sandbox")
     handins.must_be_apart(folder, out)
+    if not shut_in and (problem := sandbox.root_problem()):
+        raise ValueError(problem)
+    for place in (folder, out) if shut_in else ():
+        if (shown := sandbox.reaches(place)) is not None:
+            raise ValueError(
+                f"{place} lies in {shown}, which students' code can read, as the interpreter needs it; move it elsewhere."
+            )
     found = handins.find(folder, exercise, leave_out=out)
     secret = secret if secret is not None else _own_secret(out)
     jobs = jobs or os.cpu_count() or 1
@@ -122,9 +130,18 @@ def read_secret(path: Path) -> bytes:
 
 
 def grade_notebook(
-    content: bytes, every: Sequence[Question], seeds: Mapping[str, int], *, slot: int, limits: Limits, shut_in: bool = True
+    content: bytes,
+    every: Sequence[Question],
+    seeds: Mapping[str, int],
+    *,
+    slot: int,
+    limits: Limits,
+    shut_in: bool = True,
+    own: bool = False,
 ) -> Record:
     """Grade the bytes of one notebook: `questions`, `cells`, `notes`, and what is compared: `prints` and `words`.
+
+    With `own` it is the notebook of the user who calls this, which may run as this user, even root, if it is not shut in.
 
     Raises:
         Unreadable: if it is no notebook.
@@ -139,7 +156,7 @@ def grade_notebook(
         for q in every
         if len(defined.get(q.function, ())) > 1
     ]
-    with Conversation(cells, every, slot, limits, shut_in) as conversation:
+    with Conversation(cells, every, slot, limits, shut_in, own=own) as conversation:
         results = []
         for question in every:
             inputs = question.draw(seeds[question.id])
@@ -147,7 +164,7 @@ def grade_notebook(
             with _judging:
                 results.append(judge(question, inputs, answers, blamed, conversation.errors))
         errors = conversation.errors
-        with contextlib.closing(Oracle(every[0].id.split(".")[0].zfill(2), every, slot, limits, shut_in)) as oracle:
+        with contextlib.closing(Oracle(every, slot, limits, shut_in, own)) as oracle:
             for place, question in enumerate(every):
                 wrong = {q.function: q for q, r in zip(every[:place], results, strict=False) if r["points"] < r["out_of"]}
                 needed = [wrong[name] for name in wrong if name in made.uses[question.function]]

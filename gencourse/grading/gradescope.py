@@ -97,7 +97,7 @@ def main(number: str, base: Path = Path("/autograder")) -> None:
     """What runs inside the container: grade the one hand-in, write `results/results.json`."""
     import json
 
-    from gencourse.grading import report
+    from gencourse.grading import report, sandbox
     from gencourse.grading.conversation import Limits
     from gencourse.grading.grade import grade, read_secret
 
@@ -106,6 +106,9 @@ def main(number: str, base: Path = Path("/autograder")) -> None:
     if about.is_file():
         users = json.loads(about.read_text()).get("users") or [{}]
         who = str(users[0].get("email") or users[0].get("id") or who)
+    if problem := sandbox.root_problem():
+        checkpoint.write_json(base / "results" / "results.json", {"output": f"Not graded: {problem}"})
+        raise SystemExit(problem)
     secret = read_secret(base / "source" / "secret") + who.casefold().encode()
     records = grade(base / "submission", number, base / "results" / "kept", jobs=1, limits=Limits(), secret=secret, shut_in=False)
     best = report.by_student([{**record, "student": who} for record in records])[0][0]

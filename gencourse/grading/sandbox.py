@@ -10,8 +10,8 @@ no file of the grader's, no submission, no solution. What holds it:
 - a filter on system calls (`inside/worker.py`), on x86-64 and ARM processors; elsewhere the other limits remain, and a
   submission's memory is limited for each of its processes.
 
-Started by an ordinary user, the worker runs under that user in a user namespace, where kernels before 5.14 count its
-processes together with the user's others; all else holds. `Worker(..., sandbox=False)` is the same without bubblewrap: it can
+Started by an ordinary user, the worker runs under that user in a user namespace, where the number of threads is limited from
+Linux 5.14 on; all else holds. `Worker(..., sandbox=False)` is the same without bubblewrap: it can
 read what its user can read. On macOS, where students try their own notebooks, it has no limit but the clock.
 """
 
@@ -21,6 +21,7 @@ import functools
 import importlib.util
 import json
 import os
+import re
 import select
 import shutil
 import signal
@@ -55,6 +56,7 @@ _ENVIRONMENT = {
     "PYTHONHASHSEED": "0",
     "PYTHONDONTWRITEBYTECODE": "1",
     "MPLBACKEND": "agg",
+    "TORCHDYNAMO_DISABLE": "1",  # a compiled function is the function itself: no compiler can be started
     **dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1"),
 }
 
@@ -86,6 +88,22 @@ def problem() -> str:
     return f"bubblewrap (version 0.8 or newer: {INSTALL}) does not work on this machine ({said}); grading as root may help."
 
 
+def root_problem() -> str:
+    """Why students' code cannot be run without a sandbox here, in one sentence; "" if it can: it never runs as root."""
+    if not _is_root() or _readable_by_all():
+        return ""
+    return (
+        f"students' code is not run as root, and no other user can read the interpreter {_interpreter()}; use one that every "
+        "user can read, such as /usr/bin/python3."
+    )
+
+
+def reaches(place: Path) -> Path | None:
+    """The folder that students' code can read in the sandbox and that holds this place; None if none does."""
+    place = place.resolve()
+    return next((folder for folder in _bound() if place.is_relative_to(folder)), None)
+
+
 def worker_user(slot: int) -> int:
     """The user that a worker of this grader runs under, where root grades: shared with no other worker of the machine."""
     return _FIRST_USER + os.getpid() % 2**20 * 512 + slot % 512
@@ -103,6 +121,8 @@ class Worker:
         sandbox: False for a process without bubblewrap.
         trusted: for the course's own code instead of a student's, which then may import the course.
         points: what `check` says that a question has, by its id; it says so to every function.
+        own: the code is that of the user who starts it, so without a sandbox it may run as root.
+        seconds: of processor time, in all.
 
     Raises:
         DidNotStart: if it did not start.
@@ -116,9 +136,13 @@ class Worker:
         sandbox: bool = True,
         trusted: bool = False,
         points: Mapping[str, int] | None = None,
+        own: bool = False,
+        seconds: int = 3600,
     ) -> None:
         if sys.platform == "win32":
             raise DidNotStart("on Windows, notebooks are not run")
+        if not sandbox and not own and (refusal := root_problem()):
+            raise DidNotStart(refusal)
         uid = worker_user(slot) if _is_root() and (sandbox or _readable_by_all()) else None
         mine, theirs = socket.socketpair()
         if sys.platform == "linux":
@@ -158,11 +182,12 @@ class Worker:
                 "NOFILE": 256,
                 "CORE": 0,
                 "MEMLOCK": 2**16,
-                **({"NPROC": 64} if uid is not None else {}),
+                "CPU": seconds,
+                **({"NPROC": 64} if uid is not None or (sandbox and _counts_apart()) else {}),
             }
         inside = [f"/packages/{i}" for i, _ in enumerate(packages)] if sandbox else list(packages)
         inside += [("/course" if sandbox else str(COURSE.parent))] if trusted else []
-        setup = {"uid": uid, "limits": limits, "packages": inside, "imports": list(imports), "trusted": trusted}
+        setup: dict[str, Any] = {"uid": uid, "limits": limits, "packages": inside, "imports": list(imports), "trusted": trusted}
         setup |= {"version": gencourse.__version__, "points": dict(points or {})}
         deadline = time.monotonic() + _START
         try:
@@ -324,9 +349,11 @@ def _bubblewrap(status: int | None = None, packages: list[str] | None = None, tr
     for path in map(Path, ("/etc/ld.so.cache", "/etc/alternatives")):
         if path.exists():
             command += ["--ro-bind", str(path), str(path)]
-    for device in ("null", "zero", "urandom", "random"):
+    for device in ("null", "urandom", "random"):  # and no zero, which mapped is memory
         command += ["--dev-bind", f"/dev/{device}", f"/dev/{device}"]
-    command += ["--proc", "/proc", "--perms", "1777", "--size", str(_TEMPORARY), "--tmpfs", "/tmp", "--chdir", "/tmp"]
+    # Nothing of the first process, which runs under the same user as the worker and without its limits.
+    command += ["--proc", "/proc", "--tmpfs", "/proc/1", "--remount-ro", "/proc/1"]
+    command += ["--perms", "1777", "--size", str(_TEMPORARY), "--tmpfs", "/tmp", "--chdir", "/tmp"]
     if packages is not None:
         home = Path(_interpreter()).parents[1]
         if not home.is_relative_to("/usr"):
@@ -335,14 +362,49 @@ def _bubblewrap(status: int | None = None, packages: list[str] | None = None, tr
             command += ["--ro-bind", str(home), str(home)]
         for i, folder in enumerate(packages):
             command += ["--ro-bind", folder, f"/packages/{i}"]
-            if (Path(folder) / "gencourse").is_dir():
-                command += ["--tmpfs", f"/packages/{i}/gencourse", "--remount-ro", f"/packages/{i}/gencourse"]
+        shown = {"/usr": "/usr", str(home): str(home), **{folder: f"/packages/{i}" for i, folder in enumerate(packages)}}
+        for place in _courses():
+            for folder, name in shown.items():
+                if place.is_relative_to(folder):
+                    masked = str(Path(name) / place.relative_to(folder))
+                    command += ["--tmpfs", masked, "--remount-ro", masked]
         command += ["--ro-bind", str(INSIDE), "/worker"]
         if trusted:
             command += ["--perms", "0755", "--dir", "/course", "--ro-bind", str(COURSE), "/course/gencourse"]
     if status is not None:
         command += ["--json-status-fd", str(status)]
     return [*command, "--remount-ro", "/"]
+
+
+@functools.cache
+def _bound() -> list[Path]:
+    """The folders that the sandbox shows."""
+    return [Path("/usr"), Path(_interpreter()).parents[1], *map(Path, _packages(True))]
+
+
+@functools.cache
+def _courses() -> list[Path]:
+    """Where copies of this package, and the solutions beside them, lie in what the sandbox shows: however it was installed."""
+    found: set[Path] = set()
+    waiting = list(_bound())
+    while waiting:
+        folder = waiting.pop()
+        try:
+            inside = [entry for entry in os.scandir(folder) if entry.is_dir(follow_symlinks=False)]
+        except OSError:
+            continue
+        for entry in inside:
+            place = Path(entry.path)
+            if entry.name == COURSE.name and (place / "grading").is_dir():
+                found |= {place, *(other for other in (folder / "solutions",) if other.is_dir())}
+            elif entry.name != "__pycache__":
+                waiting.append(place)
+    return sorted(found)
+
+
+def _counts_apart() -> bool:
+    """Whether a user namespace has a count of processes of its own: from Linux 5.14 on."""
+    return tuple(map(int, re.findall(r"\d+", os.uname().release)[:2])) >= (5, 14)
 
 
 @functools.cache

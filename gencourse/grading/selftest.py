@@ -143,7 +143,7 @@ def _points(question: Question, answer: Made, inputs: Mapping[str, Inputs], draw
 def _through_worker(number: str, every: tuple[Question, ...], seeds: int, lines: list[str]) -> bool:
     """The reference's answers, asked from the worker: arrays survive the way there and back."""
     passed = True
-    with Conversation([Cell(1, reference_source(number))], every, 0, Limits(600.0), shut_in=True, trusted=True) as conversation:
+    with Conversation([Cell(1, reference_source(every))], every, 0, Limits(600.0), shut_in=True, trusted=True) as conversation:
         for question in every:
             points = []
             for seed in range(seeds):

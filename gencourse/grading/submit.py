@@ -48,7 +48,7 @@ def submit(number: str, path: Path | None = None, name: str | None = None, out: 
                 f"{path} is the notebook of exercise {other}, not of {number}; hand it in by `gencourse submit {other}`."
             )
         record = grade.grade_notebook(
-            content, every, {q.id: secrets.randbits(64) for q in every}, slot=0, limits=Limits(), shut_in=False
+            content, every, {q.id: secrets.randbits(64) for q in every}, slot=0, limits=Limits(), shut_in=False, own=True
         )
         lines = _how_it_went(record)
     except Unreadable as error:

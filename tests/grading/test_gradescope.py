@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from gencourse.grading import gradescope
+from gencourse.grading import gradescope, sandbox
 
 ROOT = Path(__file__).parents[2]
 
@@ -50,20 +50,57 @@ def test_the_environment_is_made_with_a_python_that_is_new_enough(tmp_path, new_
     assert log[-1] == "chmod 700 /autograder/source"
 
 
-def test_it_grades_what_is_handed_in(tmp_path):
-    """The archive is unpacked where the service would; its own copy of the package does the grading."""
+def results(tmp_path, changed):
+    """What the service gets for a solution with these changes; the archive's own copy of the package does the grading.
+
+    It is unpacked where the service would, with the same rights. As root the interpreter has to be one that all may read.
+    """
     base = tmp_path / "autograder"
     for name in ("source", "submission", "results"):
         (base / name).mkdir(parents=True)
     with zipfile.ZipFile(gradescope.archive("09", tmp_path / "a.zip")) as zipped:
         zipped.extractall(base / "source")
-    shutil.copy(next((ROOT / "solutions").glob("09-*.ipynb")), base / "submission" / "work.ipynb")
+    (base / "source").chmod(0o700)
+    made = next((ROOT / "solutions").glob("09-*.ipynb")).read_text()
+    for old, new in changed.items():
+        assert old in made
+        made = made.replace(old, new)
+    (base / "submission" / "work.ipynb").write_text(made)
     (base / "submission_metadata.json").write_text(json.dumps({"users": [{"email": "ada@example.org", "id": 1}]}))
     script = f"from pathlib import Path; from gencourse.grading import gradescope as g; g.main('09', Path({str(base)!r}))"
-    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(base / "source"), "OMP_NUM_THREADS": "1"}
-    subprocess.run([sys.executable, "-c", script], env=environment, cwd="/", check=True)
-    result = json.loads((base / "results" / "results.json").read_text())
+    path = os.pathsep.join([str(base / "source"), *(place for place in sys.path if place.endswith("-packages"))])
+    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
+    subprocess.run([interpreter(), "-c", script], env=environment, cwd="/", check=True)
+    return json.loads((base / "results" / "results.json").read_text())
+
+
+def interpreter():
+    """This one, or where it is root's alone another of the same version."""
+    version = f"python{sys.version_info.major}.{sys.version_info.minor}"
+    found = sys.executable if not sandbox.root_problem() else shutil.which(version, path="/usr/bin:/usr/local/bin")
+    return found or pytest.skip(f"there is no {version} here that all users may read")
+
+
+def test_it_grades_what_is_handed_in(tmp_path):
+    result = results(tmp_path, {})
     assert result["score"] == 20
     assert sum(test["max_score"] for test in result["tests"]) == 20
     assert {test["status"] for test in result["tests"]} == {"passed"}
     assert not re.search(r"sandbox|NONE", json.dumps(result))
+
+
+def test_a_wrong_earlier_answer_is_replaced_by_the_right_one_here_too(tmp_path):
+    """As root, too, with the sources out of the worker's reach: the same marks as `gencourse grade` gives (test_grade.py)."""
+    result = results(tmp_path, {"0.5 * (log_var.exp()": "0.7 * (log_var.exp()"})
+    assert result["score"] == 17
+
+
+def test_it_does_not_run_a_students_code_as_root(tmp_path, monkeypatch):
+    (tmp_path / "source").mkdir()
+    (tmp_path / "source" / "secret").write_text("0123456789abcdef")
+    (tmp_path / "submission").mkdir()
+    (tmp_path / "submission" / "work.ipynb").write_bytes(b"{}")
+    monkeypatch.setattr(sandbox, "root_problem", lambda: "not as root.")
+    with pytest.raises(SystemExit, match="not as root"):
+        gradescope.main("09", tmp_path)
+    assert json.loads((tmp_path / "results" / "results.json").read_text()) == {"output": "Not graded: not as root."}

@@ -160,7 +160,7 @@ def test_what_does_not_start_is_told_apart(monkeypatch):
 
 
 def test_without_bubblewrap_the_same_worker_runs_with_the_same_filter():
-    with Worker(0, [], MEMORY, sandbox=False) as one:
+    with Worker(0, [], MEMORY, sandbox=False, own=True) as one:
         run(one, "import os")
         run(one, "def refused(f):\n    try: f()\n    except OSError as e: return e.errno\n")
         assert said(one, "refused(os.fork)") == "1"

@@ -147,7 +147,12 @@ def describe(error: BaseException, function: Callable) -> dict[str, Any]:
         code = linecache.getline(frame.f_code.co_filename, line).strip()
     lines = [text.strip() for text in str(error).splitlines() if text.strip()]
     message = lines[0] if lines else ""
+    if any(word in message for word in _NO_GPU):
+        message = f'grading has no GPU: write device = "cuda" if torch.cuda.is_available() else "cpu" ({message})'
     return {"type": type(error).__name__, "message": _short(message, 200), "line": line, "code": _short(code, 80)}
+
+
+_NO_GPU = ("not compiled with CUDA", "No CUDA GPUs are available", "no NVIDIA driver", "torch.cuda.is_available() is False")
 
 
 def _undecorated(function: Callable) -> Callable:
