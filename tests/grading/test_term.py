@@ -166,4 +166,4 @@ def test_the_guide_explains_every_status_and_every_option(capsys, monkeypatch):
     with pytest.raises(SystemExit):
         cli.main()
     options = set(re.findall(r"--[a-z][a-z-]+", capsys.readouterr().out)) - {"--help", "--exercise", "--out"}
-    assert options == set(re.findall(r"--[a-z][a-z-]+", page)) - {"--all", "--privileged", "--exercise", "--out"}
+    assert options == set(re.findall(r"--[a-z][a-z-]+", page)) - {"--all", "--privileged", "--url", "--exercise", "--out"}
