@@ -291,7 +291,7 @@ CASES = [
         ),
         2,
         "error",
-        ("REACHED 13 FalseREACHED PermissionError",),
+        ("REACHED 14 FalseREACHED FileNotFoundError",),
     ),
     Case(
         21,
