@@ -3,8 +3,8 @@
 Sizes: B examples, D coordinates, images of C channels. A map and its log-determinant are one answer, the second as the last
 column of the first, so that each is wrong where the other would be. Maps go from data x to noise z, as in the chapter.
 
-Tolerances: over 200 seeds right answers in float32 stay within 3e-6 of `1 + |right answer|`, gradients within 2e-5, on all
-routes of the tests; each mistake loses points on every seed.
+Tolerances: over 100 seeds the reference in float32 is within 1e-6 of `1 + |right answer|`, its gradients within 4e-6. The
+tolerances are seven times that or more, and so small that each mistake loses points on every one of 200 seeds.
 """
 
 import math
@@ -745,6 +745,10 @@ def _flow_measure(at_most: float) -> Measure:
     )
 
 
+# The divergence in nats. Right flows of 6 or 8 couplings (tanh, ReLU, SiLU; 32 to 64 units; Adam, AdamW, RMSprop; 400 to 1500
+# steps), on 2 to 8 draws: mostly 0.01 to 0.1, the worst 0.116. The reference earns all points on 40 draws. Half the
+# log-determinant cannot be nearer than 0.193: then z has half the variance in each of two dimensions, whatever the flow. One
+# Gaussian 0.6 at least, halves that never take turns 0.5.
 EXPERIMENT = Question(
     id="6.8",
     title="Train a flow",
