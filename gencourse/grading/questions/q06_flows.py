@@ -284,7 +284,7 @@ _conv = _conv_of()
 
 CONVOLUTION = Question(
     id="6.4",
-    title="The log-determinant of a 1x1 convolution",
+    title="The log-determinant of a 1\N{MULTIPLICATION SIGN}1 convolution",
     function="conv_log_density",
     returns="(B,)",
     reference=_conv,
