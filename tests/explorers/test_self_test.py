@@ -109,6 +109,16 @@ def began(**options):
 
 half, apart = torch.tensor([0.5, 0.5]), torch.tensor([[0.5, 0.5, 0, 0], [0, 0, 0.5, 0.5]])
 # Of each question whose answer is a number: that number and those of some mistakes, computed.
+A = torch.tensor([[0.5, 2.0], [-1.0, 0.5]])  # of the linear field
+J = torch.tensor([[1.0, 2.0], [4.0, 3.0]])  # whose trace is estimated
+
+
+def by_signs():
+    """The variance of v^T J v over the four pairs of signs."""
+    v = torch.tensor([[1.0, 1.0], [1.0, -1.0], [-1.0, 1.0], [-1.0, -1.0]])
+    return ((v @ J) * v).sum(1).var(correction=0)
+
+
 COMPUTED = {
     ("03", 2): (101 * 100 / 2 / 100, [101, 100, running_sum(lambda i: i), running_sum(lambda i: i - 1)]),
     ("03", 4): (bits(), [bits(base=math.e), bits(per_pixel=False), bits() * math.log(2) ** 2, -bits()]),
@@ -120,6 +130,9 @@ COMPUTED = {
     ("06", 0): (stretched(), [4, 4 * stretched(), -stretched()]),
     ("06", 3): (places(16), [places(1), places(8), places(128), 16 * 2]),
     ("06", 5): (forgotten(2), [forgotten(math.e), 256, 0]),
+    ("07", 0): (0.08 / 2**4, [0.08 / 2, 0.08 / 2**2, 0.08 / 2**3]),
+    ("07", 2): (torch.matrix_exp(A).logdet(), [-A.trace(), A.det(), A.sum(), torch.matrix_exp(A).det()]),
+    ("07", 3): (by_signs(), [by_signs() / 2, 2 * (2**2 + 4**2), 2 * ((J + J.T) / 2).square().sum(), by_signs() ** 0.5]),
     ("09", 1): (kl(), [2 * kl(), kl() / 2]),
     ("09", 2): (-90.0 + 93.5, [-93.5 + 90.0, 90.0 + 93.5]),
     ("13", 0): (0.6 / (0.6 + 0.2), [0.6 / 0.2, 0.2 / (0.6 + 0.2), 0.6 - 0.2]),
@@ -136,7 +149,7 @@ NUMBERS = [(number, i) for number in chapters() for i, question in enumerate(cha
 
 
 def test_there_is_a_self_test_of_about_six_questions_for_each_chapter_that_promises_one():
-    assert chapters() == ("03", "04", "05", "06", "09", "13", "14", "15")
+    assert chapters() == ("03", "04", "05", "06", "07", "09", "13", "14", "15")
     assert all(6 <= len(chapter(number)) <= 7 for number in chapters())
     assert set(COMPUTED) == set(NUMBERS)
 
