@@ -2,7 +2,7 @@
 // Runs with the state alone, no network. Text takes the page's colour, so it follows light and dark themes.
 
 const STYLE = `
-  .frame { font: 0.9rem/1.4 system-ui, sans-serif; margin: 0.5rem 0 1rem; max-width: 46rem; display: grid; gap: 0.5rem; }
+  .frame { font: 0.9rem/1.4 system-ui, sans-serif; margin: 0.5rem 0 1rem; padding: 0 6px; text-align: start; max-width: 46rem; display: grid; gap: 0.5rem; }
   .walk { display: flex; flex-wrap: wrap; gap: 0.4rem 0.6rem; align-items: center; }
   .walk label { display: flex; gap: 0.5rem; align-items: center; flex: 1 1 14rem; }
   input[type=range] { flex: 1; min-width: 6rem; accent-color: #0072b2; height: 1.8rem; margin: 0; touch-action: pan-y; }
