@@ -149,7 +149,7 @@ def _coupling_of(
 
 
 _coupling = _coupling_of()
-_COUPLED = {"W_s": [[2.0]], "W_t": [[1.0]]}
+_COUPLED = {"W_s": [[2.0, 0.0], [1.0, 1.0]], "W_t": [[1.0, 0.0], [1.0, 0.0]]}
 
 
 def _halves_exchanged(answer: Tensor) -> Tensor:
@@ -163,7 +163,7 @@ COUPLING = Question(
     function="coupling",
     returns="(B, D + 1)",
     reference=_coupling,
-    example={"x": [[0.5, 3.0]], **_COUPLED},
+    example={"x": [[0.5, -1.0, 3.0, 1.0]], **_COUPLED},
     checks=(
         Check("values", 2, lambda rng: _coupled(rng, "x", B=5, half=3)),
         Check("gradients", 1, lambda rng: _coupled(rng, "x", B=6, half=4), ("x", "W_s", "W_t"), rtol=1e-4, atol=1e-3),
@@ -223,7 +223,7 @@ INVERSE = Question(
     function="coupling_inverse",
     returns="(B, D + 1)",
     reference=_inverse,
-    example={"z": [[0.5, 3.0]], **_COUPLED},
+    example={"z": [[0.5, -1.0, 3.0, 1.0]], **_COUPLED},
     checks=(Check("values", 2, lambda rng: _coupled(rng, "z", B=5, half=3)),),
     mistakes={
         "forward for inverse": _inverse_of(_changed, _summed),
@@ -291,7 +291,7 @@ CONVOLUTION = Question(
     example={"x": [[[[1.0, 0.0, 0.0]], [[0.0, 0.0, 1.0]]]], "L": [[1.0, 0.0], [1.0, 1.0]], "U": [[2.0, 0.0], [0.0, -1.5]]},
     checks=(
         Check("positive diagonal", 2, lambda rng: _factors(rng, B=4, C=3, H=2, W=5)),
-        Check("diagonal of both signs", 1, lambda rng: _factors(rng, B=5, C=4, H=3, W=2, negative=2)),
+        Check("diagonal of both signs", 1, lambda rng: _factors(rng, B=5, C=4, H=3, W=2, negative=1)),
     ),
     mistakes={
         "no places": _conv_of(lambda x, L, U: _log_diagonal(U)),
@@ -725,8 +725,8 @@ _HINTS = (
         when=_too_much,
     ),
     Hint(
-        "your model leaves a coordinate Gaussian, which the points are not along any axis: do the halves take turns, and does "
-        "the loss stand still?",
+        "your model leaves a coordinate Gaussian, which the points are not along any axis: do the halves take turns, are there "
+        "four couplings or more, and does the loss stand still?",
         when=_one_stays,
     ),
 )
@@ -738,8 +738,8 @@ def _flow_measure(at_most: float) -> Measure:
         _divergence,
         at_most,
         lambda inputs: (len(inputs["points"]),),
-        "the loss is minus the mean of the noise's log-density plus the whole log-determinant, and it has to stop falling; the "
-        "answer is that sum for each of the points.",
+        "the loss is minus the mean of the noise's log-density plus the whole log-determinant, and it has to stop falling, with "
+        "four couplings or more; the answer is that sum for each of the points.",
         " nats",
         _HINTS,
     )
