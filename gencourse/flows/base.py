@@ -156,12 +156,15 @@ class Flow(Tractable):
         self._unconditional(context)
         temperature = positive("temperature", temperature)
         with self.evaluation(n):
-            y, _ = self.decode(temperature * self.draw(n, generator), generator)
+            y = self._from_noise(temperature * self.draw(n, generator), generator)
         if not self.space.is_discrete:
             return y
         if bool(torch.isnan(y).any()):
             raise ValueError(f"{type(self).__name__}.sample: the images are NaN, so the weights are useless.")
         return self.space.quantize(y)
+
+    def _from_noise(self, z: Tensor, generator: torch.Generator | None) -> Tensor:
+        return self.decode(z, generator)[0]
 
     def draw(self, n: int, generator: torch.Generator | None = None) -> Tensor:
         """`n` draws of z from the prior, `(n, D)`."""

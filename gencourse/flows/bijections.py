@@ -55,7 +55,7 @@ class Halves(nn.Module):
 
     def apart(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """`(B, C, ...)` -> what is kept, what is changed."""
-        first, second = x.tensor_split(2, dim=1)
+        first, second = x.chunk(2, dim=1)
         return (second, first) if self.swap else (first, second)
 
     def join(self, kept: Tensor, changed: Tensor) -> Tensor:
@@ -207,8 +207,9 @@ class ActNorm(nn.Module):
         return (z - self.bias) * torch.exp(-self.log_scale), -self._log_det(z)
 
     def _log_det(self, x: Tensor) -> Tensor:
-        places = x[0].numel() // self.log_scale.numel() if len(x) else 1  # H * W, where a channel has one scale
-        return (places * self.log_scale.sum()).expand(len(x))
+        places = x.shape[1:].numel() // self.log_scale.numel()  # H * W, where a channel has one scale
+        total = self.log_scale.sum()
+        return (total if places == 1 else places * total).expand(len(x))
 
     @torch.no_grad()
     def _initialize(self, x: Tensor) -> None:
@@ -306,7 +307,7 @@ class InvertibleLinear(nn.Module):
         with torch.autocast(z.device.type, enabled=False):
             P, L, U = self.factors
             half = torch.linalg.solve_triangular(L, P.T, upper=False, unitriangular=True)
-            return self._multiply(torch.linalg.solve_triangular(U, half, upper=True), z), -self._log_det(z)
+            return self._multiply(torch.linalg.solve_triangular(U, half, upper=True).contiguous(), z), -self._log_det(z)
 
     def _multiply(self, W: Tensor, x: Tensor) -> Tensor:
         return x @ W.T if x.dim() == 2 else F.conv2d(x, W[:, :, None, None])

@@ -29,7 +29,7 @@ from gencourse.data.toys import Checkerboard
 from gencourse.flows.base import Flow
 from gencourse.flows.bijections import ActNorm
 from gencourse.flows.networks import nearly_zero
-from gencourse.flows.solvers import RK4, Solver
+from gencourse.flows.solvers import RK4, Function, Solver
 from gencourse.kinds import Move
 from gencourse.recipes import Recipe
 from gencourse.space import Space
@@ -73,7 +73,7 @@ class TanhField(nn.Module):
 
     def jvp(self, t: float | Tensor, z: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """The velocity `(B, D)`, and J v `(K, B, D)` for the directions v `(K, B or 1, D)`, pushed through beside z."""
-        h = torch.cat((z, t * torch.ones_like(z[:, :1])), dim=1)
+        h = torch.cat((z, t * torch.ones_like(z[:, :1])), dim=1)  # (B, D + 1)
         dh = F.pad(v, (0, 1))  # time stands still
         for layer in self.layers:
             h = torch.tanh(layer(h))
@@ -113,6 +113,9 @@ class FFJORD(Flow):
 
     Attributes:
         nfe: how many times the field was evaluated in the last solve.
+
+    Raises:
+        ValueError: if an argument is out of range.
     """
 
     def __init__(
@@ -153,18 +156,25 @@ class FFJORD(Flow):
         Returns:
             Where it comes to `(B, D)`, the integral of the trace `(B,)`, and that of |f|^2 `(B,)`.
         """
-        self.nfe = 0
         v = self.directions(z, generator)  # the same at every evaluation
 
         def right_hand_side(t: float | Tensor, state: Tensor) -> Tensor:
-            self.nfe += 1
             velocity, trace = value_and_trace(self.field, t, state[:, :-2], v)
             return torch.cat((velocity, trace.unsqueeze(1), (velocity**2).sum(1, keepdim=True)), dim=1)
 
-        solver = self.solver or RK4(self.steps if self.training else self.finer * self.steps)
-        with torch.autocast(z.device.type, enabled=False):  # a difference of steps in bfloat16 would be noise
-            state = solver(right_hand_side, F.pad(z, (0, 2)), start, end, list(self.field.parameters()))
+        state = self._integrate(right_hand_side, F.pad(z, (0, 2)), start, end)
         return state[:, :-2], state[:, -2], state[:, -1].abs()  # backwards in time the energy counts down
+
+    def _integrate(self, f: Function, y: Tensor, start: float, end: float) -> Tensor:
+        self.nfe = 0
+
+        def counted(t: float | Tensor, y: Tensor) -> Tensor:
+            self.nfe += 1
+            return f(t, y)
+
+        solver = self.solver or RK4(self.steps if self.training else self.finer * self.steps)
+        with torch.autocast(y.device.type, enabled=False):  # a difference of steps in bfloat16 would be noise
+            return solver(counted, y, start, end, list(self.field.parameters()))
 
     @torch.no_grad()
     def path(self, y: Tensor, points: int = 9, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
@@ -206,12 +216,12 @@ class FFJORD(Flow):
     def decode(self, z: Tensor, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
         """From noise at t = 1 back to data at t = 0."""
         h, trace, _ = self.solve(z.to(self._dtype), 1.0, 0.0, generator)
-        y, change = self.norm.inverse(h)
-        y, log_det = y.unflatten(1, self.space.shape), trace + change
-        if self.logit is None:
-            return y, log_det
-        y, change = self.logit.inverse(y)
-        return y, log_det + change
+        y, change = self._end(h)
+        return y, trace + change
+
+    def _from_noise(self, z: Tensor, generator: torch.Generator | None) -> Tensor:
+        """Where the field carries points does not depend on the trace, which takes longer than they do."""
+        return self._end(self._integrate(self.field, z, 1.0, 0.0))[0]
 
     def _begin(self, y: Tensor) -> tuple[Tensor, Tensor]:
         """What is done to real data before the field: logit, scale and shift; `(B, D)`."""
@@ -221,6 +231,15 @@ class FFJORD(Flow):
             y, log_det = self.logit(y)
         z, change = self.norm(y.flatten(1))
         return z, log_det + change
+
+    def _end(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """The inverse of `_begin`."""
+        y, log_det = self.norm.inverse(z)
+        y = y.unflatten(1, self.space.shape)
+        if self.logit is None:
+            return y, log_det
+        y, change = self.logit.inverse(y)
+        return y, log_det + change
 
 
 RECIPES = (

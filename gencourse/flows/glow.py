@@ -47,6 +47,9 @@ class Glow(Flow):
         dropout: the probability with which a hidden channel is left out in training.
         mixing: makes what mixes the channels from their number: `InvertibleLinear`, or `reversal`, which is fixed.
         alpha: of the logit that images go through; None leaves it out.
+
+    Raises:
+        ValueError: if an argument is out of range or does not fit the space, or there is nothing to couple.
     """
 
     def __init__(

@@ -26,12 +26,13 @@ class FlatNetwork(nn.Module):
         self.outputs = tuple(outputs)
         layers: list[nn.Module] = []
         for before, after in pairwise((math.prod(inputs), *hidden)):
-            layers += [nn.Linear(before, after), nn.ReLU(), *([nn.Dropout(dropout)] if dropout else [])]
+            layers += [nn.Linear(before, after), nn.ReLU(inplace=True), *([nn.Dropout(dropout)] if dropout else [])]
         self.layers = nn.Sequential(*layers, nearly_zero(nn.Linear(hidden[-1], math.prod(outputs))))
 
     def forward(self, x: Tensor) -> Tensor:
         """`(B, *inputs)` -> `(B, *outputs)`."""
-        return self.layers(x.flatten(1)).unflatten(1, self.outputs)
+        h = self.layers(x.flatten(1))
+        return h if len(self.outputs) == 1 else h.unflatten(1, self.outputs)
 
 
 class ConvNetwork(nn.Module):
@@ -57,9 +58,9 @@ class ConvNetwork(nn.Module):
             for _ in range(blocks)
         )
         self.last = nn.Sequential(
-            nn.ReLU(),
+            nn.ReLU(inplace=True),
             nn.Conv2d(channels, channels, 1),
-            nn.ReLU(),
+            nn.ReLU(inplace=True),
             nn.Dropout2d(dropout),
             nearly_zero(nn.Conv2d(channels, outputs, 3, padding=1)),
         )
@@ -69,7 +70,9 @@ class ConvNetwork(nn.Module):
         h = self.first(x)
         for block in self.blocks:
             h = h + block(h)
-        return self.last(h)
+        for layer in self.last:  # one by one, so that each result is given up as soon as the next is there
+            h = layer(h)
+        return h
 
 
 @torch.no_grad()

@@ -13,6 +13,7 @@ couplings alone cannot weigh one coordinate against another, the last layer scal
 one number for all x.
 """
 
+import math
 from functools import partial
 
 import torch
@@ -34,12 +35,15 @@ class NICE(Flow):
     A first scale and shift, set by the first batch, bring data in any units to those of the prior.
 
     Args:
-        space: images of integers, or points of two coordinates or more.
+        space: images of integers, of two pixels or more, or points of two coordinates or more.
         couplings: how many; the halves take turns. Three let every coordinate depend on every other (Section 3.2).
         hidden: the widths of the hidden layers of each coupling's network.
         dropout: the probability with which a hidden unit is left out in training.
         prior: `LOGISTIC`, as in the paper for images, or `NORMAL`.
         alpha: of the logit that images go through; None leaves it out, as the paper does.
+
+    Raises:
+        ValueError: if an argument is out of range, or there is nothing to couple.
     """
 
     def __init__(
@@ -55,8 +59,8 @@ class NICE(Flow):
         super().__init__(space, prior=prior, alpha=alpha)
         couplings, hidden = positive_integer("NICE: couplings", couplings), widths("NICE: hidden", hidden)
         dropout, D = probability("NICE: dropout", dropout), space.dim
-        if D < 2:
-            raise ValueError(f"NICE couples one coordinate with another, but {space} has only one.")
+        if math.prod(space.shape[-2:]) < 2:
+            raise ValueError(f"NICE couples one coordinate or pixel with another, but {space} has only one.")
         even = checkerboard(space.shape).flatten()
         self.bijection = Composition([Flatten(space.shape), ActNorm((D,))])
         for i in range(couplings):

@@ -12,6 +12,7 @@ the resolution (Fig. 4). Between couplings each channel is normalised; where the
 Glow's replacement for it, whose scale is a parameter and no statistic of the batch.
 """
 
+import math
 from functools import partial
 
 import torch
@@ -41,7 +42,7 @@ class RealNVP(Flow):
     """Affine couplings: of halves of the coordinates on points, of checkerboards and channels on images.
 
     Args:
-        space: images of integers, or points of two coordinates or more.
+        space: images of integers, of two pixels or more, or points of two coordinates or more.
         couplings: how many of one kind follow each other; the two parts take turns.
         scales: on images, how many resolutions. At all but the last, `couplings` checkerboards are followed by as many
             couplings of channels, and half of the channels leave. Each scale halves the sides.
@@ -51,6 +52,9 @@ class RealNVP(Flow):
         dropout: the probability with which a hidden unit (or channel) is left out in training.
         prior: of z.
         alpha: of the logit that images go through; None leaves it out.
+
+    Raises:
+        ValueError: if an argument is out of range or does not fit the space, or there is nothing to couple.
     """
 
     def __init__(
@@ -71,8 +75,8 @@ class RealNVP(Flow):
         self.channels = None if channels is None else positive_integer("RealNVP: channels", channels)
         self.blocks, self.dropout = non_negative_integer("RealNVP: blocks", blocks), probability("RealNVP: dropout", dropout)
         scales = positive_integer("RealNVP: scales", scales)
-        if space.dim < 2:
-            raise ValueError(f"RealNVP couples one coordinate with another, but {space} has only one.")
+        if math.prod(space.shape[-2:]) < 2:
+            raise ValueError(f"RealNVP couples one coordinate or pixel with another, but {space} has only one.")
         if len(space.shape) == 1:
             if scales > 1 or self.channels:
                 raise ValueError(f"RealNVP: scales and channels are for images, but {space} has no height and width.")

@@ -283,6 +283,35 @@ def test_kinetic_regularisation_is_for_training_and_slows_the_points_down():
     assert torch.allclose(move.loss(x[:5], None), 0.5 * energy - flow.log_prob(x[:5]), atol=1e-5)
 
 
+def test_the_regularised_loss_of_images_is_a_bound_on_their_probability_too():
+    flow = FFJORD(Space((1, 2, 3), 4), field=field(6), directions=unit_vectors, kinetic=0.5).double().train()
+    flow.norm.initialized.fill_(True)
+    x = torch.randint(4, (5, 1, 2, 3))
+    losses = []
+    for kinetic in (0.5, 1e-30):
+        flow.kinetic = kinetic
+        torch.manual_seed(0)
+        losses.append(flow.moves()[0].loss(x, None).detach())
+    torch.manual_seed(0)
+    assert torch.allclose(losses[1], -flow.log_prob(x).detach(), atol=1e-9)
+    assert (losses[0] > losses[1]).all()
+
+
+@pytest.mark.parametrize("solver", [RK4(8), Adaptive(1e-8, 1e-8)], ids=["rk4", "adaptive"])
+@pytest.mark.parametrize("space", [Space((3,)), Space((1, 2, 3), 4)], ids=str)
+def test_samples_are_decoded_noise_without_the_trace(space, solver):
+    flow = FFJORD(space, field=field(space.dim), directions=rademacher).double().eval()
+    with torch.no_grad():
+        flow.norm.bias.fill_(0.2)
+    with flow.using(solver), torch.no_grad():
+        samples = flow.sample(20, generator=seeded())
+        y, _ = flow.decode(flow.draw(20, seeded()))
+    if space.is_discrete:
+        assert torch.equal(samples, space.quantize(y))
+    else:
+        assert torch.allclose(samples, y, atol=1e-6)
+
+
 def test_everything_learns_with_noise_and_without():
     for directions in (unit_vectors, rademacher, gaussian):
         flow = FFJORD(Space((2,)), hidden=(8,), directions=directions, kinetic=0.01)

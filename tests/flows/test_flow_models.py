@@ -22,7 +22,7 @@ from gencourse.checks import (
 )
 from gencourse.data.toys import TwoMoons
 from gencourse.flows.base import LOGISTIC, NORMAL, Flow
-from gencourse.flows.bijections import Composition, Flatten, InvertibleLinear, Permutation
+from gencourse.flows.bijections import Composition, Flatten, Halves, InvertibleLinear, Mask, Permutation
 from gencourse.flows.glow import Glow, reversal
 from gencourse.flows.nice import NICE
 from gencourse.flows.realnvp import RealNVP
@@ -109,6 +109,17 @@ def test_nice_changes_all_volumes_alike():
 def test_nice_s_jacobian_has_the_determinant_of_its_scales_and_realnvp_s_has_not():
     real_nvp = shaken(RealNVP(POINTS, hidden=(16,)), 0.3)
     assert float(real_nvp.encode(torch.randn(20, 5))[1].detach().std()) > 0.01
+
+
+@pytest.mark.parametrize("kind", [Mask, Halves])
+def test_realnvp_s_couplings_take_turns_at_each_scale(kind):
+    """What one of a pair leaves, the next changes: among checkerboards, and again among channels."""
+    model = shaken(RealNVP(IMAGES, channels=6, blocks=1, couplings=2, scales=2), 0.3)
+    first, second = (layer for layer in model.bijection if isinstance(getattr(layer, "parts", None), kind))
+    x = torch.randn(5, *(IMAGES.shape if kind is Mask else (8, 2, 4)))
+    changed = [(coupling(x)[0] != x).all(0) for coupling in (first, second)]
+    assert torch.equal(changed[0], ~changed[1])
+    assert int(changed[0].sum()) == 32
 
 
 class Nothing(Flow):
@@ -269,6 +280,9 @@ def test_integers_may_be_bytes_and_floats_are_refused():
     [
         (lambda: NICE(Space((1,))), "only one"),
         (lambda: RealNVP(Space((1,))), "only one"),
+        (lambda: NICE(Space((3, 1, 1), 256)), "only one"),
+        (lambda: RealNVP(Space((3, 1, 1), 256)), "only one"),
+        (lambda: Glow(Space((3, 1, 1), 256)), "whose sides 2 divides 1 times"),
         (lambda: Glow(Space((1,))), "only one"),
         (lambda: RealNVP(Space((1, 6, 6), 2), scales=3), "whose sides 2 divides 2 times"),
         (lambda: Glow(Space((1, 6, 6), 2), levels=2), "whose sides 2 divides 2 times"),
