@@ -122,6 +122,12 @@ def test_realnvp_s_couplings_take_turns_at_each_scale(kind):
     assert int(changed[0].sum()) == 32
 
 
+def test_realnvp_begins_with_a_scale_for_each_channel_and_its_networks_have_their_blocks():
+    norm, coupling, *_ = RealNVP(IMAGES, channels=6, blocks=3, couplings=1).bijection
+    assert norm.log_scale.shape == (2, 1, 1)
+    assert len(coupling.network.blocks) == 3
+
+
 class Nothing(Flow):
     def __init__(self, space, **settings):
         super().__init__(space, **settings)
