@@ -245,6 +245,8 @@ def test_half_of_the_numbers_leave_at_each_level():
     model = shaken(Glow(Space((1, 8, 8), 4), levels=3, steps=1, channels=4).double())
     z, _ = model.encode(torch.rand(2, 1, 8, 8))
     assert z.shape == (2, 64)
+    names = [type(layer).__name__ for layer in model.bijection]
+    assert names[-3:] == ["AffineCoupling", "AffineCoupling", "Split"]  # a step's, and that of what leaves given what stays
     split = model.bijection[-1]
     assert split.shape == (2, 4, 4)
     assert split.rest[-1].shape == (4, 2, 2)
