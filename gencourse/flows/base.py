@@ -152,6 +152,10 @@ class Flow(Tractable):
 
         A temperature below 1 keeps to the likelier part of the space (Kingma and Dhariwal, 2018, Section 6). What leaves the
         grey levels by rounding, or by a hair at their ends, is clamped to the nearest.
+
+        Raises:
+            ValueError: if `n` is negative, the temperature is not positive, or a `context` is given.
+            FloatingPointError: if images are NaN, as those of NaN weights are.
         """
         self._unconditional(context)
         temperature = positive("temperature", temperature)
@@ -160,7 +164,8 @@ class Flow(Tractable):
         if not self.space.is_discrete:
             return y
         if bool(torch.isnan(y).any()):
-            raise ValueError(f"{type(self).__name__}.sample: the images are NaN, so the weights are useless.")
+            name = type(self).__name__
+            raise FloatingPointError(f"{name}.sample: the images are NaN; are all the model's weights finite numbers?")
         return self.space.quantize(y)
 
     def _from_noise(self, z: Tensor, generator: torch.Generator | None) -> Tensor:
