@@ -3,13 +3,13 @@
 The front page's tree, the tests and the command line read this table. Importing it imports no model.
 """
 
-from gencourse import adversarial, autoregressive, flows, variational
+from gencourse import adversarial, autoregressive, flows, markov, variational
 from gencourse.entry import BRANCHES, Entry, unknown
 
 __all__ = ["BRANCHES", "MODELS", "Entry", "entry"]
 
 #: The families in the lecture's order.
-FAMILIES = (autoregressive, flows, variational, adversarial)
+FAMILIES = (autoregressive, flows, variational, markov, adversarial)
 
 MODELS: tuple[Entry, ...] = tuple(row for family in FAMILIES for row in family.ENTRIES)
 
