@@ -52,11 +52,10 @@ class Move:
             raise ValueError(f"move {self.name!r}: times must be 1 or more, not {self.times}.")
 
 
-class GenerativeModel(nn.Module):
-    """A distribution over a `Space` with parameters to learn.
+class Learner(nn.Module):
+    """What `gencourse.train.fit` can train: networks on examples of a `Space`, which say how they learn by `moves`.
 
-    Subclasses implement `_sample` and `moves`. Shapes: a batch is `(B, *space.shape)`, integers where the space has
-    grey levels; per-example results are `(B,)`, in nats, event dimensions summed.
+    Every generative model is one. An autoencoder and a classifier are learners too, and no distributions.
     """
 
     def __init__(self, space: Space) -> None:
@@ -64,16 +63,6 @@ class GenerativeModel(nn.Module):
         if not isinstance(space, Space):
             raise TypeError(f"{type(self).__name__} expects a gencourse.space.Space first, not {type(space).__name__}.")
         self.space = space
-
-    @torch.no_grad()
-    def sample(self, n: int, context: Tensor | None = None, *, generator: torch.Generator | None = None) -> Tensor:
-        """Draw `n` examples, `(n, *space.shape)`, in evaluation mode and without gradient; the mode is restored.
-
-        Raises:
-            ValueError: if `n` is negative, or the model takes no `context` and one is given.
-        """
-        with self.evaluation(n):
-            return self._sample(n, context, generator)
 
     @contextmanager
     def evaluation(self, n: int = 0) -> Iterator[None]:
@@ -88,9 +77,6 @@ class GenerativeModel(nn.Module):
         finally:
             for module in in_training:
                 module.training = True
-
-    def _sample(self, n: int, context: Tensor | None, generator: torch.Generator | None) -> Tensor:
-        raise TypeError(f"{type(self).__name__} does not say how to sample: implement _sample.")
 
     def moves(self) -> Sequence[Move]:
         """What `gencourse.train.fit` plays in every round; one move for maximum likelihood."""
@@ -110,6 +96,27 @@ class GenerativeModel(nn.Module):
     def device(self) -> torch.device:
         """Where the parameters are."""
         return next(self.parameters()).device
+
+
+class GenerativeModel(Learner):
+    """A distribution over a `Space` with parameters to learn.
+
+    Subclasses implement `_sample` and `moves`. Shapes: a batch is `(B, *space.shape)`, integers where the space has
+    grey levels; per-example results are `(B,)`, in nats, event dimensions summed.
+    """
+
+    @torch.no_grad()
+    def sample(self, n: int, context: Tensor | None = None, *, generator: torch.Generator | None = None) -> Tensor:
+        """Draw `n` examples, `(n, *space.shape)`, in evaluation mode and without gradient; the mode is restored.
+
+        Raises:
+            ValueError: if `n` is negative, or the model takes no `context` and one is given.
+        """
+        with self.evaluation(n):
+            return self._sample(n, context, generator)
+
+    def _sample(self, n: int, context: Tensor | None, generator: torch.Generator | None) -> Tensor:
+        raise TypeError(f"{type(self).__name__} does not say how to sample: implement _sample.")
 
 
 class Tractable(GenerativeModel):

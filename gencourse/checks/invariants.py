@@ -6,7 +6,7 @@ import itertools
 import torch
 from torch import Tensor
 
-from gencourse.kinds import GenerativeModel, Tractable
+from gencourse.kinds import Learner, Tractable
 from gencourse.space import Space
 
 MAX_EXAMPLES = 1_000_000
@@ -75,7 +75,7 @@ def assert_bound(lower: Tensor, upper: Tensor, *, atol: float = 1e-9) -> None:
         )
 
 
-def assert_every_parameter_learns(model: GenerativeModel, x: Tensor, context: Tensor | None = None) -> None:
+def assert_every_parameter_learns(model: Learner, x: Tensor, context: Tensor | None = None) -> None:
     """Assert that each parameter gets a finite gradient, not all zero, from one of the model's moves on a batch `(B, *shape)`.
 
     A parameter that no move can change is a mistake in the wiring: a detached graph, a forgotten layer, a mask too many.

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gencourse.kinds import GenerativeModel, Move
+from gencourse.kinds import Learner, Move
 from gencourse.train.batches import seed_device
 from gencourse.train.plan import Pair, Plan
 
@@ -24,7 +24,7 @@ from gencourse.train.plan import Pair, Plan
 WAYS = {"foreach", "fused", "capturable", "differentiable"}
 
 
-def fingerprint(plan: Plan, model: GenerativeModel, moves: list[Move], optimizers: list[torch.optim.Optimizer]) -> dict[str, Any]:
+def fingerprint(plan: Plan, model: Learner, moves: list[Move], optimizers: list[torch.optim.Optimizer]) -> dict[str, Any]:
     """Of a run that has not begun: training may change what is recorded here."""
     rates = [plan.rate(i / 64) for i in range(64)]
     same = ["batch_size", "lr", "seed", "clip", "ema", "keep_best", "micro_batches", "precision"]

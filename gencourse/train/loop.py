@@ -38,7 +38,7 @@ from torch import Tensor, nn
 
 from gencourse import checkpoint
 from gencourse.data import Dataset
-from gencourse.kinds import GenerativeModel, Move
+from gencourse.kinds import Learner, Move
 from gencourse.train.devices import make_fabric
 from gencourse.train.folder import taken
 from gencourse.train.history import History
@@ -52,7 +52,7 @@ if TYPE_CHECKING:
 
 
 def fit(
-    model: GenerativeModel,
+    model: Learner,
     data: Dataset | Tensor | Pair,
     *,
     steps: int,
@@ -76,7 +76,7 @@ def fit(
     out: str | Path | None = None,
     checkpoint_every: int = 500,
     resume: bool = False,
-    callback: Callable[[int, GenerativeModel], None] | None = None,
+    callback: Callable[[int, Learner], None] | None = None,
     progress: bool = True,
 ) -> History:
     """Train `model` on `data` by playing its moves; the model is changed in place and stays on the training device.
@@ -154,7 +154,7 @@ def fit(
     return History(**state["history"])
 
 
-def _folder(plan: Plan, model: GenerativeModel) -> AbstractContextManager[None]:
+def _folder(plan: Plan, model: Learner) -> AbstractContextManager[None]:
     """The run's folder, taken for this run alone; nothing for a run without one."""
     if plan.out is None:
         return nullcontext()
@@ -163,7 +163,7 @@ def _folder(plan: Plan, model: GenerativeModel) -> AbstractContextManager[None]:
     return taken(plan.out, resume=plan.resume, room=copies * size, settings=plan.told())
 
 
-def _play(fabric: "Fabric", model: GenerativeModel, plan: Plan) -> History:
+def _play(fabric: "Fabric", model: Learner, plan: Plan) -> History:
     """Play the moves until the steps are done."""
     model.to(fabric.device)
     moves = list(model.moves())
@@ -219,7 +219,7 @@ def _gradients(fabric: "Fabric", move: Move, run: Run) -> tuple[Tensor, list[Ten
     return flat[0], [None if s is None else next(parts).view_as(s) for s in sums]
 
 
-def _play_in_child(fabric: "Fabric", model: GenerativeModel, plan: Plan, result: Path) -> None:
+def _play_in_child(fabric: "Fabric", model: Learner, plan: Plan, result: Path) -> None:
     model = copy.deepcopy(model)  # spawned processes share the parent's memory
     history = _play(fabric, model, plan)
     if fabric.is_global_zero:

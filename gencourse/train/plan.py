@@ -11,7 +11,7 @@ from torch import Tensor
 
 from gencourse import arguments
 from gencourse.data import Dataset
-from gencourse.kinds import GenerativeModel
+from gencourse.kinds import Learner
 from gencourse.space import Space
 
 Pair = tuple[Tensor, Tensor | None]
@@ -46,7 +46,7 @@ class Plan:
     out: Path | None
     checkpoint_every: int
     resume: bool
-    callback: Callable[[int, GenerativeModel], None] | None
+    callback: Callable[[int, Learner], None] | None
     progress: bool
 
     def __post_init__(self) -> None:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from gencourse import checkpoint
-from gencourse.kinds import GenerativeModel, Move
+from gencourse.kinds import Learner, Move
 from gencourse.train import state
 from gencourse.train.average import Average
 from gencourse.train.batches import Batches, seed_device, seed_of
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 class Run:
     """The state of a run, from its first step or from a checkpoint; a context manager around the training loop."""
 
-    def __init__(self, fabric: "Fabric", model: GenerativeModel, moves: list[Move], plan: Plan, history: History) -> None:
+    def __init__(self, fabric: "Fabric", model: Learner, moves: list[Move], plan: Plan, history: History) -> None:
         self.fabric, self.model, self.moves, self.plan, self.history = fabric, model, moves, plan, history
         self.device = fabric.device
         self.judge = next((move for move in moves if move.validate), None)  # whose loss says which weights are better
