@@ -4,6 +4,6 @@ from gencourse.kinds import Move
 from gencourse.train.history import History
 from gencourse.train.loop import fit
 from gencourse.train.plan import Pair
-from gencourse.train.rates import adam, constant, cosine
+from gencourse.train.rates import adam, constant, cosine, linear, sgd
 
-__all__ = ["History", "Move", "Pair", "adam", "constant", "cosine", "fit"]
+__all__ = ["History", "Move", "Pair", "adam", "constant", "cosine", "fit", "linear", "sgd"]
