@@ -31,6 +31,16 @@ if TYPE_CHECKING:
         assert_points_match_density,
         gaussian_nll,
     )
+    from gencourse.checks.markov import (
+        assert_detailed_balance,
+        assert_leaves_unchanged,
+        expected_contrast,
+        expected_weight,
+        gibbs_matrix,
+        single_site_matrix,
+        sweep_matrix,
+        tempered,
+    )
 
 __all__ = [
     "assert_autoregressive",
@@ -38,10 +48,12 @@ __all__ = [
     "assert_bound",
     "assert_cached_equals_naive",
     "assert_density_integrates",
+    "assert_detailed_balance",
     "assert_every_coordinate_bends",
     "assert_every_parameter_learns",
     "assert_full_context",
     "assert_invertible",
+    "assert_leaves_unchanged",
     "assert_log_det",
     "assert_normalized",
     "assert_points_match_density",
@@ -50,8 +62,14 @@ __all__ = [
     "claim",
     "equation",
     "every_example",
+    "expected_contrast",
+    "expected_weight",
     "gaussian_nll",
+    "gibbs_matrix",
     "influence",
+    "single_site_matrix",
+    "sweep_matrix",
+    "tempered",
 ]
 
 #: The file of each check that belongs to one family.
@@ -59,12 +77,20 @@ _FAMILIES = {
     "assert_autoregressive": "autoregressive",
     "assert_bijection": "flows",
     "assert_cached_equals_naive": "autoregressive",
+    "assert_detailed_balance": "markov",
     "assert_every_coordinate_bends": "flows",
     "assert_full_context": "autoregressive",
+    "assert_leaves_unchanged": "markov",
     "assert_points_match_density": "flows",
     "changes": "autoregressive",
+    "expected_contrast": "markov",
+    "expected_weight": "markov",
     "gaussian_nll": "flows",
+    "gibbs_matrix": "markov",
     "influence": "autoregressive",
+    "single_site_matrix": "markov",
+    "sweep_matrix": "markov",
+    "tempered": "markov",
 }
 
 
