@@ -17,4 +17,15 @@ ENTRIES = (
         path="gencourse.variational.vae:VAE",
         options=(("latent", 2), ("hidden", (16,))),
     ),
+    Entry(
+        name="iwae",
+        title="Importance-weighted autoencoder",
+        branch=("explicit", "approximate", "variational"),
+        paper="burda2016",
+        year=2016,
+        slides="88",
+        chapter="10-latent-space",
+        path="gencourse.variational.iwae:IWAE",
+        options=(("latent", 2), ("hidden", (16,))),
+    ),
 )

@@ -8,9 +8,13 @@ The likelihood p_theta(x) is an integral over z that nobody can do. The evidence
 what training raises (Eq. (9.9) of the book; slide 70):
 
     log p_theta(x) >= E_q[log p_theta(x | z)] - KL(q_phi(z | x) || p(z)) = reconstruction - KL
+
+Another prior or another family of posteriors is one argument: see `gencourse.variational.priors` and `.posteriors`.
 """
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +28,7 @@ from gencourse.networks import full_precision, mlp
 from gencourse.recipes import Recipe
 from gencourse.space import Space
 from gencourse.train import Move, cosine
+from gencourse.variational import posteriors, priors
 
 
 class VAE(Approximate):
@@ -38,6 +43,12 @@ class VAE(Approximate):
         hidden: the widths of the encoder's hidden layers; the decoder has them in reverse.
         beta: the weight of the KL term in training; 1 is the bound, anything else is not (Higgins et al., 2017).
         activation: the class of the hidden units.
+        prior: p(z), an object with `log_prob(z)` and `sample(n, generator=)` over points of `latent` numbers, such as those of
+            `priors` and any flow of points; or a function, which is given `latent` and makes one. None is N(0, I).
+        posterior: the family of q(z | x), one of `posteriors` or a function that makes one from `latent`.
+
+    Raises:
+        ValueError, TypeError: if an argument is out of range, or the prior or posterior is none, or of another dimension.
     """
 
     def __init__(
@@ -48,24 +59,34 @@ class VAE(Approximate):
         hidden: tuple[int, ...] = (200, 200),
         beta: float = 1.0,
         activation: type[nn.Module] = nn.Tanh,
+        prior: priors.Prior | Callable[[int], priors.Prior] | None = None,
+        posterior: Any = posteriors.Gaussian,
     ) -> None:
         super().__init__(space)
         self.latent, self.beta = positive_integer("VAE: latent", latent), non_negative("VAE: beta", beta)
         hidden = widths("VAE: hidden", hidden)
-        self.encoder = mlp(space.dim, hidden, 2 * self.latent, activation)
+        self.family = _made(posterior, self.latent, ("outputs", "__call__"), "posterior")
+        self.encoder = mlp(space.dim, hidden, self.family.outputs, activation)
         self.decoder = mlp(self.latent, hidden[::-1], space.dim, activation)
         if space.levels != 2:
             self.log_scale = nn.Parameter(torch.full(space.shape, -1.0))
+        self.learned_prior: Any = None if prior is None else _made(prior, self.latent, ("log_prob", "sample"), "prior")
+        if hasattr(self.learned_prior, "follow"):  # a prior made of the encoder
+            self.learned_prior.follow(self)
 
-    def encode(self, x: Tensor) -> Independent:
-        """The approximate posterior q(z | x): batch `(B,)`, event `(latent,)`.
+    def encode(self, x: Tensor) -> Any:
+        """The approximate posterior q(z | x): batch `(B,)`, event `(latent,)`; what it can do is said in `posteriors`.
 
         Raises:
             TypeError, ValueError: if the kind or shape of `x` is not the space's; its values are not looked at
                 (`space.validate(x)` does).
         """
-        mu, log_var = full_precision(self.encoder(self._centred(x))).chunk(2, dim=-1)  # 2 x (B, latent)
-        return Independent(Normal(mu, torch.exp(0.5 * log_var), validate_args=False), 1, validate_args=False)
+        return self.family(full_precision(self.encoder(self._centred(x))))
+
+    def encode_unit(self, u: Tensor) -> Any:
+        """q(z | u) of images between the integers: `u` `(B, *space.shape)` has grey levels scaled to [0, 1], or is of points."""
+        signed = (2 * u - 1 if self.space.is_discrete else u).to(next(self.encoder.parameters()).dtype)
+        return self.family(full_precision(self.encoder(signed.flatten(1))))
 
     def decode(self, z: Tensor) -> Distribution:
         """The likelihood p(x | z): batch `z.shape[:-1]`, event `space.shape`."""
@@ -83,8 +104,10 @@ class VAE(Approximate):
         return Independent(pixels, len(self.space.shape), validate_args=False)
 
     @property
-    def prior(self) -> Independent:
-        """The prior p(z) = N(0, I): event `(latent,)`."""
+    def prior(self) -> Any:
+        """The prior p(z): N(0, I) with event `(latent,)`, or what was given in its place."""
+        if self.learned_prior is not None:
+            return self.learned_prior
         weight = next(self.decoder.parameters())
         zero = full_precision(torch.zeros(self.latent, device=weight.device, dtype=weight.dtype))
         return Independent(Normal(zero, torch.ones_like(zero), validate_args=False), 1, validate_args=False)
@@ -92,13 +115,19 @@ class VAE(Approximate):
     def elbo_terms(
         self, x: Tensor, context: Tensor | None = None, *, samples: int = 1, generator: torch.Generator | None = None
     ) -> tuple[Tensor, Tensor]:
-        """The two terms of the bound, `(B,)` nats each: reconstruction (estimated by `samples` draws) and KL (exact)."""
+        """The two terms of the bound, `(B,)` nats each: reconstruction and KL, whose difference is the ELBO.
+
+        The reconstruction is estimated by `samples` draws from q (of each component, if it is a mixture). The KL is exact for a
+        Gaussian and N(0, I), and the mean of log q - log p at the same draws else.
+        """
         self._unconditional(context)
         samples = positive_integer("samples", samples)
         q = self.encode(x)
-        z = _reparameterize(q, samples, generator)  # (S, B, latent)
-        reconstruction = self.decode(z).log_prob(self._as_value(x)).mean(0)  # (S, B) -> (B,)
-        return reconstruction, kl_divergence(q, self.prior)
+        z, log_share = q.draws(samples, generator)  # (N, B, latent)
+        reconstruction = _mean(self.decode(z).log_prob(self._as_value(x)), log_share, samples)  # (N, B) -> (B,)
+        if self.learned_prior is None and isinstance(q, posteriors.DiagonalGaussian):
+            return reconstruction, kl_divergence(q, self.prior)
+        return reconstruction, _mean(q.log_prob(z) - self.log_prior(z), log_share, samples)
 
     def elbo(
         self, x: Tensor, context: Tensor | None = None, *, samples: int = 1, generator: torch.Generator | None = None
@@ -120,24 +149,47 @@ class VAE(Approximate):
         """Importance sampling with q as the proposal: `log 1/K sum_k p(x | z_k) p(z_k) / q(z_k | x)`, `(B,)` nats.
 
         The mean of the weights is unbiased for p(x), so its log is low on average, by less the larger K = `samples` is
-        (Burda et al., 2016, Theorem 1). Weights stay logarithms throughout; `chunk` of them are computed at a time.
+        (Burda et al., 2016, Theorem 1). Weights stay logarithms throughout; `chunk` of them are computed at a time. A mixture
+        draws `samples` from each of its components.
         """
         self._unconditional(context)
         samples = positive_integer("samples", samples)
-        q = self.encode(x)
-        value = self._as_value(x)
-        total = torch.full((len(x),), -math.inf, device=q.mean.device, dtype=q.mean.dtype)
+        q, value = self.encode(x), self._as_value(x)
+        total = torch.full((len(x),), -math.inf, device=value.device)
         for first in range(0, samples, chunk):
-            z = _reparameterize(q, min(chunk, samples - first), generator)  # (S, B, latent)
-            log_weight = self.decode(z).log_prob(value) + self.prior.log_prob(z) - q.log_prob(z)  # (S, B)
-            total = torch.logaddexp(total, torch.logsumexp(log_weight, dim=0))
+            log_weights = self._log_weights(q, value, min(chunk, samples - first), generator)  # (N, B)
+            total = torch.logaddexp(total.to(log_weights.dtype), torch.logsumexp(log_weights, dim=0))
         return total - math.log(samples)
+
+    def log_weights(self, x: Tensor, *, samples: int, generator: torch.Generator | None = None) -> Tensor:
+        """`log p(x, z_n) - log q(z_n | x)` plus the share of each draw, `(N, B)` nats, reparameterised: gradients flow.
+
+        The sum over n of their exponentials, divided by `samples`, is unbiased for p(x). N is `samples`, times the number of
+        components if q is a mixture.
+        """
+        return self._log_weights(self.encode(x), self._as_value(x), positive_integer("samples", samples), generator)
+
+    def _log_weights(self, q: Any, value: Tensor, samples: int, generator: torch.Generator | None) -> Tensor:
+        z, log_share = q.draws(samples, generator)  # (N, B, latent)
+        log_weight = self.decode(z).log_prob(value) + self.log_prior(z) - q.log_prob(z)  # (N, B)
+        return log_weight if log_share is None else log_weight + log_share
+
+    def log_prior(self, z: Tensor) -> Tensor:
+        """log p(z): `(..., latent)` -> `(...)` nats."""
+        if self.learned_prior is None:
+            return self.prior.log_prob(z)
+        return full_precision(self.learned_prior.log_prob(z.flatten(0, -2))).view(z.shape[:-1])
+
+    def draw_prior(self, n: int, *, generator: torch.Generator | None = None) -> Tensor:
+        """`n` draws of z from the prior, `(n, latent)`."""
+        if self.learned_prior is not None:
+            return self.learned_prior.sample(n, generator=generator)
+        like = full_precision(next(self.decoder.parameters()))
+        return torch.randn(n, self.latent, generator=generator, device=like.device, dtype=like.dtype)
 
     def _sample(self, n: int, context: Tensor | None, generator: torch.Generator | None) -> Tensor:
         self._unconditional(context)
-        like = full_precision(next(self.decoder.parameters()))
-        z = torch.randn(n, self.latent, generator=generator, device=like.device, dtype=like.dtype)  # from the prior
-        return sample(self.decode(z), generator=generator)
+        return sample(self.decode(self.draw_prior(n, generator=generator)), generator=generator)
 
     def decode_mean(self, z: Tensor) -> Tensor:
         """The expected image at each z, `(..., *space.shape)`: grey levels as real numbers."""
@@ -161,11 +213,23 @@ class VAE(Approximate):
         return full_precision(x.to(next(self.decoder.parameters()).dtype))
 
 
-def _reparameterize(q: Independent, samples: int, generator: torch.Generator | None) -> Tensor:
-    """`samples` draws of z = mu + sigma * eps, `(S, B, latent)`; gradients flow to mu and sigma (slide 76)."""
-    mu, sigma = q.base_dist.loc, q.base_dist.scale
-    eps = torch.randn((samples, *mu.shape), generator=generator, device=mu.device, dtype=mu.dtype)
-    return mu + sigma * eps
+def _mean(values: Tensor, log_share: Tensor | None, samples: int) -> Tensor:
+    """The mean under q of values `(N, B)` at its draws, `(B,)`."""
+    return values.mean(0) if log_share is None else (torch.exp(log_share) * values).sum(0) / samples
+
+
+def _made(given: Any, latent: int, needs: tuple[str, ...], what: str) -> Any:
+    """The prior or posterior that was given, or that the function that was given makes."""
+    if callable(given) and (isinstance(given, type) or not all(hasattr(given, name) for name in needs)):
+        given = given(latent)
+    missing = [name for name in needs if not hasattr(given, name)]
+    if missing:
+        raise TypeError(f"VAE: {what} must be one of gencourse.variational.{what}s, such as MixtureOfGaussians, not {given!r}.")
+    dimension = given.space.dim if isinstance(getattr(given, "space", None), Space) and what == "prior" else latent
+    dimension = getattr(given, "latent", dimension)
+    if dimension != latent and not hasattr(given, "follow"):
+        raise ValueError(f"VAE: the {what} is of {dimension} numbers, but z has latent={latent}.")
+    return given
 
 
 def _dynamic_mnist() -> Dataset:
