@@ -319,7 +319,7 @@ def broken(model):
 @every_model
 def test_sixteen_bits_leave_the_masses_of_a_pixel_at_one(entry):
     """Rounded to the eight bits of bfloat16 they would sum to 0.99 or 1.01, and a likelihood is a product of many."""
-    if entry.space[1] is None or "implicit" in entry.branch or dequantises(entry):
+    if entry.space[1] is None or "implicit" in entry.branch or "markov chain" in entry.branch or dequantises(entry):
         return
     torch.manual_seed(0)
     model = entry.build(Space(entry.space[0], 17), **dict(entry.options)).eval()

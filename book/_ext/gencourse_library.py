@@ -29,6 +29,7 @@ PAGES = {
         "Autoregressive models": ("autoregressive.*",),
         "Flows": ("flows.*",),
         "Variational models": ("variational.*",),
+        "Markov chains": ("markov.*",),
         "Adversarial models": ("adversarial.*",),
     },
 }
