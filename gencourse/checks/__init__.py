@@ -31,6 +31,7 @@ if TYPE_CHECKING:
         assert_points_match_density,
         gaussian_nll,
     )
+    from gencourse.checks.gsn import corruption_matrix, reconstruction_matrix, transition_matrix
     from gencourse.checks.markov import (
         assert_detailed_balance,
         assert_leaves_unchanged,
@@ -60,6 +61,7 @@ __all__ = [
     "assert_sampler_matches",
     "changes",
     "claim",
+    "corruption_matrix",
     "equation",
     "every_example",
     "expected_contrast",
@@ -67,9 +69,11 @@ __all__ = [
     "gaussian_nll",
     "gibbs_matrix",
     "influence",
+    "reconstruction_matrix",
     "single_site_matrix",
     "sweep_matrix",
     "tempered",
+    "transition_matrix",
 ]
 
 #: The file of each check that belongs to one family.
@@ -83,14 +87,17 @@ _FAMILIES = {
     "assert_leaves_unchanged": "markov",
     "assert_points_match_density": "flows",
     "changes": "autoregressive",
+    "corruption_matrix": "gsn",
     "expected_contrast": "markov",
     "expected_weight": "markov",
     "gaussian_nll": "flows",
     "gibbs_matrix": "markov",
     "influence": "autoregressive",
+    "reconstruction_matrix": "gsn",
     "single_site_matrix": "markov",
     "sweep_matrix": "markov",
     "tempered": "markov",
+    "transition_matrix": "gsn",
 }
 
 

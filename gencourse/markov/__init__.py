@@ -28,4 +28,15 @@ ENTRIES: tuple[Entry, ...] = (
         path="gencourse.markov.rbm:RBM",
         options=(("hidden", 4), ("chains", 8), ("sweeps", 50), ("temperatures", 50)),
     ),
+    Entry(
+        name="gsn",
+        title="Generative stochastic network",
+        branch=("implicit", "markov chain"),
+        paper="bengio2014",
+        year=2014,
+        slides="16",
+        chapter="12-gsn",
+        path="gencourse.markov.gsn:GSN",
+        options=(("hidden", (16,)), ("walkback", 1), ("burn_in", 20)),
+    ),
 )
