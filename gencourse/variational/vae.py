@@ -71,7 +71,7 @@ class VAE(Approximate):
         if space.levels != 2:
             self.log_scale = nn.Parameter(torch.full(space.shape, -1.0))
         self.learned_prior: Any = None if prior is None else _made(prior, self.latent, ("log_prob", "sample"), "prior")
-        if hasattr(self.learned_prior, "follow"):  # a prior made of the encoder
+        if self.learned_prior is not None and hasattr(self.learned_prior, "follow"):  # a prior made of the encoder
             self.learned_prior.follow(self)
 
     def encode(self, x: Tensor) -> Any:
