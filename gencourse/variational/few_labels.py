@@ -1,6 +1,6 @@
 """Is an encoder that was trained without labels worth something where labels are few (slides 41 to 43)?
 
-The experiment of chapter 8, as one function for one answer: `play` gives the accuracy of one classifier that has seen some labels.
+The experiment of chapter 8, as one function for one answer: `play` gives the accuracy of a classifier that has seen some labels.
 Everything that is drawn follows from the seed: the first weights, the autoencoder that is trained from them on all training
 images, the labelled images (as many of each class), the softmax layer, the order of the batches. So two ways of the same seed
 differ in one thing, and their accuracies can be subtracted.

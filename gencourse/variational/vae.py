@@ -46,6 +46,8 @@ class VAE(Approximate):
         prior: p(z), an object with `log_prob(z)` and `sample(n, generator=)` over points of `latent` numbers, such as those of
             `priors` and any flow of points; or a function, which is given `latent` and makes one. None is N(0, I).
         posterior: the family of q(z | x), one of `posteriors` or a function that makes one from `latent`.
+        networks: makes encoder and decoder in place of the fully connected ones, from the number of the encoder's outputs. The
+            encoder maps `(B, D)` in [-1, 1] to these, the decoder `(..., latent)` to `(..., D)`. See `conv_vae`.
 
     Raises:
         ValueError, TypeError: if an argument is out of range, or the prior or posterior is none, or of another dimension.
@@ -61,13 +63,17 @@ class VAE(Approximate):
         activation: type[nn.Module] = nn.Tanh,
         prior: priors.Prior | Callable[[int], priors.Prior] | None = None,
         posterior: Any = posteriors.Gaussian,
+        networks: Callable[[int], tuple[nn.Module, nn.Module]] | None = None,
     ) -> None:
         super().__init__(space)
         self.latent, self.beta = positive_integer("VAE: latent", latent), non_negative("VAE: beta", beta)
         hidden = widths("VAE: hidden", hidden)
         self.family = _made(posterior, self.latent, ("outputs", "__call__"), "posterior")
-        self.encoder = mlp(space.dim, hidden, self.family.outputs, activation)
-        self.decoder = mlp(self.latent, hidden[::-1], space.dim, activation)
+        if networks is None:
+            self.encoder: nn.Module = mlp(space.dim, hidden, self.family.outputs, activation)
+            self.decoder: nn.Module = mlp(self.latent, hidden[::-1], space.dim, activation)
+        else:
+            self.encoder, self.decoder = networks(self.family.outputs)
         if space.levels != 2:
             self.log_scale = nn.Parameter(torch.full(space.shape, -1.0))
         self.learned_prior: Any = None if prior is None else _made(prior, self.latent, ("log_prob", "sample"), "prior")
