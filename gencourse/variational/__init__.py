@@ -28,4 +28,15 @@ ENTRIES = (
         path="gencourse.variational.iwae:IWAE",
         options=(("latent", 2), ("hidden", (16,))),
     ),
+    Entry(
+        name="categorical_vae",
+        title="VAE with categorical latents",
+        branch=("explicit", "approximate", "variational"),
+        paper="jang2017",
+        year=2017,
+        slides="88",
+        chapter="10-latent-space",
+        path="gencourse.variational.categorical:CategoricalVAE",
+        options=(("variables", 2), ("states", 3), ("hidden", (16,))),
+    ),
 )
