@@ -1,7 +1,7 @@
 """`gencourse publish`: a folder with what students may have, the book, the exercises and the library, and no answers.
 
-In place of a file of questions the edition has one of numbers: a few draws of the inputs, with the right answers and those of
-each mistake. What judges an experiment is code, and only the part of it that judges is taken over, which `judging` finds.
+In place of a file of questions the edition has one of numbers: a few draws of each check's inputs, the right answers and those
+of each mistake. What judges an experiment is code, and only the part of it that judges is taken over, which `judging` finds.
 """
 
 from __future__ import annotations
@@ -26,8 +26,11 @@ from gencourse.grading.questions import Question
 from gencourse.grading.questions.stored import KINDS, place
 from gencourse.grading.release import available, released
 
+DIFFERENT = 200
+"""Draws of a question that differ, at least: as many as its checks' kept draws can be put together to."""
+
 DRAWS = 8
-"""Of a question's inputs."""
+"""Of a check's inputs, at least."""
 
 EXPERIMENT_DRAWS = 4
 """Of an experiment's, which are larger, and to which nobody knows the answer by heart."""
@@ -49,7 +52,7 @@ python -m pip install . ipykernel    # Python 3.11 or newer, in an environment o
 gencourse submit 09                  # looks at your notebook and writes the file to hand in
 ```
 
-`check("9.1")` tries your function on one of a few stored draws of its inputs. Grading asks the same questions on other inputs, so
+`check("9.1")` tries your function on stored draws of its inputs. Grading asks the same questions on other inputs, so
 what is right for these draws only is wrong there. Right answers are stored as numbers; there is no function to read them from. So
 where a later question calls your answer to an earlier one, `submit` cannot put the right one in its place, as grading does.
 """
@@ -260,12 +263,20 @@ def _reached(names: set[str], defined: Mapping[str, ast.stmt], through: tuple[ty
 # --- numbers ----------------------------------------------------------------------------------------------------------
 
 
+def draws_of(question: Question) -> int:
+    """How many draws of each check are kept."""
+    if question.seconds:
+        return EXPERIMENT_DRAWS
+    checks = sum(not check.of for check in question.checks)
+    return max(DRAWS, next(n for n in range(1, DIFFERENT + 1) if n**checks >= DIFFERENT))
+
+
 def _stored(every: tuple[Question, ...], hidden: Mapping[str, Any]) -> dict[str, np.ndarray]:
     """The arrays of an exercise's file."""
     kept: dict[str, np.ndarray] = {}
     about = []
     for question in every:
-        draws = EXPERIMENT_DRAWS if question.seconds else DRAWS
+        draws = draws_of(question)
         given: dict[str, list[str]] = {}
         for draw in range(draws):
             inputs = question.draw(draw)

@@ -4,6 +4,7 @@ import re
 import sys
 import tomllib
 from dataclasses import replace
+from decimal import Decimal, getcontext
 from pathlib import Path
 
 import nbformat
@@ -255,3 +256,19 @@ def test_a_corrected_sentence_grades_anew(monkeypatch, tmp_path):
     assert len(codes) == 1 + len(files)
     (tmp_path / "notes.txt").write_text("no matter")
     assert grade._code.__wrapped__() in codes
+
+
+def test_the_divergence_of_pixels_is_exact_for_sure_ones_too():
+    """Against 50 digits; where both logits are the same it is 0."""
+    true, own = np.meshgrid([-300.0, -40.0, -1.5, 0.0, 0.3, 60.0, 250.0], [-200.0, -37.0, -0.2, 2.0, 45.0, 300.0])
+    getcontext().prec = 50
+    one = Decimal(1)
+
+    def probabilities(logit):
+        e = (-Decimal(logit)).exp()
+        return one / (1 + e), e / (1 + e)
+
+    for t, o, kl in zip(true.flat, own.flat, questions.pixels_kl(true, own).flat, strict=True):
+        exact = sum(p * (p / q).ln() for p, q in zip(probabilities(t), probabilities(o), strict=True))
+        assert kl == pytest.approx(float(exact), rel=1e-12)
+    assert (questions.pixels_kl(true, true) == 0).all()

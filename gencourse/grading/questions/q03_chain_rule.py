@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy, log_softmax, pad, softplus
 
-from gencourse.grading.questions import Check, Inputs, Measure, Question, alike, is_one_step, told
+from gencourse.grading.questions import Check, Inputs, Measure, Question, alike, is_one_step, pixels_kl, told
 from gencourse.grading.questions.training import lowest, trained
 
 
@@ -384,29 +384,32 @@ ENSEMBLE = Question(
 # --- 3.6 train one ----------------------------------------------------------------------------------------------------
 
 _PIXELS = 10
+_EVERY = (np.arange(2**_PIXELS)[:, None] >> np.arange(_PIXELS) & 1).astype(float)  # all images
 
 
 def _belief_net(rng: np.random.Generator, B: int = 2000) -> Inputs:
-    """Images drawn from a fully visible belief net; for the grader its weights and biases."""
+    """Images drawn from a fully visible belief net.
+
+    For the grader its weights and biases, the probability of each image there is, and the loss's gradient where all are 0.
+    """
     W = np.tril(rng.normal(0, 1.5, (_PIXELS, _PIXELS)), -1)
     b = -W.sum(1) / 2 + rng.normal(0, 1.5, _PIXELS)
     x, u = np.zeros((B, _PIXELS)), rng.random((B, _PIXELS))
     for i in range(_PIXELS):
         x[:, i] = u[:, i] < 1 / (1 + np.exp(-x @ W[i] - b[i]))
-    return {"x": x, "_net": np.column_stack([W, b])}
-
-
-def _net_log_prob(net: np.ndarray) -> np.ndarray:
-    """Of all images, under weights below the diagonal and biases in the last column: (D, D + 1) -> (2^D,), nats."""
-    every = (np.arange(2**_PIXELS)[:, None] >> np.arange(_PIXELS) & 1).astype(float)
-    logits = every @ np.tril(net[:, :-1], -1).T + net[:, -1]
-    return -np.logaddexp(0, np.where(every == 1, -logits, logits)).sum(1)
+    p = _image(*map(torch.tensor, (_EVERY, _EVERY @ W.T + b))).exp().numpy()
+    slope = np.column_stack([(0.5 - x).T @ x, (0.5 - x).sum(0)]) / B
+    return {"x": x, "_net": np.column_stack([W, b]), "_p": p, "_slope": slope}
 
 
 def _net_kl(inputs: Inputs, answer: np.ndarray) -> float:
-    """The exact KL divergence of the answer's distribution from the one that drew the images."""
-    log_p, log_q = _net_log_prob(inputs["_net"].astype(float)), _net_log_prob(answer)
-    return float(np.exp(log_p) @ (log_p - log_q))
+    """The exact KL divergence of the answer's distribution from the one that drew the images.
+
+    By the chain rule: that of each pixel given those before, averaged over all images there are.
+    """
+    nets = inputs["_net"].astype(float), answer
+    true, own = (_net_logits(_EVERY, np.column_stack([_weights(net)[0], net[:, -1]])) for net in nets)
+    return float(inputs["_p"].astype(float) @ pixels_kl(true, own).sum(1))
 
 
 def _lower(D: int) -> Tensor:
@@ -467,9 +470,7 @@ def _net_logits(x: np.ndarray, net: np.ndarray) -> np.ndarray:
 
 
 def _first_step(inputs: Inputs, net: np.ndarray) -> bool:
-    x = inputs["x"].astype(float)
-    residual = 0.5 - x
-    return is_one_step(net[_READ], np.column_stack([residual.T @ x, residual.sum(0)])[_READ] / len(x))
+    return is_one_step(net[_READ], inputs["_slope"].astype(float)[_READ])
 
 
 def _one_neighbour(inputs: Inputs, net: np.ndarray) -> bool:

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
+from gencourse.distributions import DiscretizedLogisticMixture
 from gencourse.grading.questions import Check, Drawn, Inputs, Measure, Question, alike, told
 from gencourse.grading.questions.training import lowest, trained
 
@@ -445,23 +446,20 @@ def _greys(rng: np.random.Generator, pixels: int = 10_000) -> Inputs:
     scale, white = [rng.uniform(0.025, 0.06), rng.uniform(0.02, 0.03)], rng.uniform(0.2, 0.25)
     loc, log_scale = [rng.uniform(0.12, 0.45), 1 + rng.uniform(1.5, 2.0) * scale[1]], np.log(scale)
     mixture = np.stack([np.log([1 - white, white]), loc, log_scale])
-    return {"counts": rng.multinomial(pixels, _level_masses(mixture)), "_mixture": mixture}
+    return {"counts": rng.multinomial(pixels, np.exp(_log_masses(mixture))), "_mixture": mixture}
 
 
-def _level_masses(mixture: np.ndarray) -> np.ndarray:
-    """Of all levels, under a mixture whose rows are the logits of the weights, means and log-scales: (3, K) -> (L,)."""
-    logits, loc, log_scale = mixture
-    edges = (np.arange(1, _LEVELS)[:, None] - 0.5) / (_LEVELS - 1)  # between the levels
-    with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
-        below = 1 / (1 + np.exp(-(edges - loc) / np.exp(log_scale)))  # (L - 1, K)
-    weights = np.exp(logits - logits.max())
-    return np.diff(below, axis=0, prepend=0, append=1) @ weights / weights.sum()
+def _log_masses(mixture: np.ndarray) -> np.ndarray:
+    """Of all levels, under a mixture whose rows are the logits of the weights, means and log-scales: (3, K) -> (L,), nats."""
+    logits, loc, log_scale = torch.from_numpy(np.array(mixture, dtype=float))
+    library = DiscretizedLogisticMixture(logits, loc, log_scale.clamp(-500, 500), _LEVELS, validate_args=False)
+    return library.log_prob(torch.arange(_LEVELS)).clamp(min=-700).numpy()
 
 
 def _grey_kl(inputs: Inputs, answer: np.ndarray) -> float:
     """The exact KL divergence of the answer's distribution of a level from the one that drew them, in bits."""
-    p, q = _level_masses(inputs["_mixture"].astype(float)), _level_masses(answer)
-    return float((p * np.log2(np.maximum(p, 1e-300) / np.maximum(q, 1e-300))).sum())
+    log_p, log_q = _log_masses(inputs["_mixture"]), _log_masses(answer)
+    return float(np.exp(log_p) @ (log_p - log_q)) / math.log(2)
 
 
 def _start(counts: Tensor) -> Tensor:

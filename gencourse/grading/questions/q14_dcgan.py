@@ -350,35 +350,47 @@ ANALOGY = Question(
 # --- 14.5 train one ---------------------------------------------------------------------------------------------------
 
 
-def _doubled(y: np.ndarray, w: np.ndarray) -> np.ndarray:
-    """A transposed convolution with stride 2 and padding 1: (N, H, W), (4, 4) -> (N, 2H, 2W)."""
-    N, H, W = y.shape
-    out = np.zeros((N, 2 * H + 2, 2 * W + 2))
-    for i in range(4):
-        for j in range(4):
-            out[:, i : i + 2 * H : 2, j : j + 2 * W : 2] += w[i, j] * y
-    return out[:, 1:-1, 1:-1]
+def _up(y: Tensor, w: Tensor) -> Tensor:
+    """(N, H, W), (4, 4) -> (N, 2H, 2W)."""
+    return conv_transpose2d(y[:, None], w[None, None], stride=2, padding=1)[:, 0]
+
+
+def _features(small: np.ndarray) -> np.ndarray:
+    """What each weight of a kernel adds to each pixel of the large images: (16, N * 2H * 2W)."""
+    small = torch.from_numpy(small.astype(float))
+    return np.stack([_up(small, place.reshape(4, 4)).flatten().numpy() for place in torch.eye(16).double()])
 
 
 def _pairs(rng: np.random.Generator, N: int = 20, unseen: int = 20, side: int = 8) -> Inputs:
-    """Small images and the large ones that a kernel and some noise make of them; for the grader the kernel and unseen images."""
+    """Small images and the large ones that a kernel and some noise make of them.
+
+    The large ones are linear in the kernel, so that all errors are quadratic: for the grader, besides the kernel, the products
+    of the 16 features with one another, `_squares`, and with the large images, `_products`, each feature's mean, and the
+    products on unseen images.
+    """
     ramp = np.array([0.25, 0.75, 0.75, 0.25])
     w = np.outer(ramp + rng.uniform(0.1, 0.4, 4), ramp + rng.uniform(0.1, 0.4, 4)) + rng.normal(0, 0.3, (4, 4))
     white = rng.standard_normal((N + unseen, side + 1, side + 1))
     y = (white[:, 1:, 1:] + white[:, :-1, 1:] + white[:, 1:, :-1] + white[:, :-1, :-1]) / 2
-    large = _doubled(y[:N], w) + 0.2 * rng.standard_normal((N, 2 * side, 2 * side))
-    return {"small": y[:N], "large": large, "_kernel": w, "_unseen": y[N:]}
+    seen, unseen = _features(y[:N]), _features(y[N:])
+    clean = w.ravel() @ seen
+    large = clean.reshape(N, 2 * side, 2 * side) + 0.2 * rng.standard_normal((N, 2 * side, 2 * side))
+    return {
+        "small": y[:N],
+        "large": large,
+        "_kernel": w,
+        "_squares": seen @ seen.T,
+        "_products": seen @ large.ravel(),
+        "_means": seen.mean(1),
+        "_unseen": unseen @ unseen.T,
+    }
 
 
 def _doubling_error(inputs: Inputs, answer: np.ndarray) -> float:
     """The squared error on unseen images without noise, in percent of what an answer of zeros has."""
-    y = inputs["_unseen"].astype(float)
-    true = _doubled(y, inputs["_kernel"].astype(float))
-    return float(100 * ((_doubled(y, answer) - true) ** 2).mean() / (true**2).mean())
-
-
-def _up(y: Tensor, w: Tensor) -> Tensor:
-    return conv_transpose2d(y[:, None], w[None, None], stride=2, padding=1)[:, 0]
+    true, squares = inputs["_kernel"].astype(float).ravel(), inputs["_unseen"].astype(float)
+    off = answer.ravel() - true
+    return float(100 * (off @ squares @ off) / (true @ squares @ true))
 
 
 def _kernel_of(
@@ -429,15 +441,9 @@ def _is(kernel: Tensor):
     return lambda inputs, answer: np.allclose(answer, kernel, rtol=0, atol=1e-5)
 
 
-def _features(inputs: Inputs) -> np.ndarray:
-    """What each weight of a kernel adds to each pixel of the large images: (16, N, 2H, 2W)."""
-    small = inputs["small"].astype(float)
-    return np.stack([_doubled(small, place.reshape(4, 4)) for place in np.eye(16)])
-
-
 def _downhill(inputs: Inputs) -> np.ndarray:
     """Where the loss falls from a kernel of 0: its gradient, times -1/2."""
-    return np.einsum("knij,nij->k", _features(inputs), inputs["large"].astype(float)) / inputs["large"].size
+    return inputs["_products"].astype(float) / inputs["large"].size
 
 
 def _first_step(inputs: Inputs, answer: np.ndarray) -> bool:
@@ -457,22 +463,23 @@ def _all_equal(inputs: Inputs, answer: np.ndarray) -> bool:
 
 def _mean_difference(inputs: Inputs, answer: np.ndarray) -> bool:
     """The gradient of that loss has the same direction everywhere, so that no training that starts at 0 leaves it."""
-    along = _features(inputs).mean((1, 2, 3))
+    along = inputs["_means"].astype(float)
     size = answer.ravel() @ along / (along @ along)
     return np.abs(answer.ravel() - size * along).max() < 1e-3 * np.abs(answer).max()
 
 
 def _sums_to_one(inputs: Inputs, answer: np.ndarray) -> bool:
     """And is right up to a factor."""
-    made, large = _doubled(inputs["small"].astype(float), answer), inputs["large"].astype(float)
-    return abs(answer.sum() - 1) < 1e-3 and _doubling_error(inputs, answer * (made * large).sum() / (made**2).sum()) < 0.5
+    w = answer.ravel()
+    best = (w @ inputs["_products"].astype(float)) / (w @ inputs["_squares"].astype(float) @ w)
+    return abs(w.sum() - 1) < 1e-3 and _doubling_error(inputs, answer * best) < 0.5
 
 
 def _best_for(*changes: Callable[[np.ndarray], np.ndarray]):
     """The best kernels, (n, 4, 4), one for each of these ways to change the large images."""
 
     def best(small: Tensor, large: Tensor) -> Tensor:
-        features, images = _features({"small": small.numpy()}).reshape(16, -1), large.numpy().astype(float)
+        features, images = _features(small.numpy()), large.numpy().astype(float)
         changed = np.stack([change(images).ravel() for change in changes], axis=1)
         return torch.from_numpy(np.linalg.solve(features @ features.T, features @ changed).T.reshape(-1, 4, 4))
 

@@ -420,7 +420,9 @@ def _two_clouds(rng: np.random.Generator, N: int = 200) -> Inputs:
         along = radius * rng.uniform(0.3, 1.7, N) * rng.choice([-1, 1], N)
         return centre + along[:, None] * [np.cos(angle), np.sin(angle)] + 0.15 * rng.standard_normal((N, 2))
 
-    return {"real": cloud(turn, radius), "fake": cloud(turn + np.pi / 2, radius * rng.uniform(0.85, 1.0))}
+    real, fake = cloud(turn, radius), cloud(turn + np.pi / 2, radius * rng.uniform(0.85, 1.0))
+    between = _distances(real, fake)
+    return {"real": real, "fake": fake, "_distance": between[linear_sum_assignment(between)].mean()}
 
 
 def _distances(x: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -448,13 +450,11 @@ def _missed(inputs: Inputs, answer: np.ndarray) -> float:
     scores 0 or more, and only the best critic's values reach 0. A flatter one misses what its slope misses of 1, and one that
     nothing keeps from being steep all.
     """
-    real, fake = inputs["real"].astype(float), inputs["fake"].astype(float)
+    real, fake = np.split(answer, [len(inputs["real"])])
     slope = _slope_between(inputs, answer)
     if slope > STEEP:
         return 100.0
-    between = _distances(real, fake)
-    distance = between[linear_sum_assignment(between)].mean()
-    return float(100 * (1 - (answer[: len(real)].mean() - answer[len(real) :].mean()) / max(slope, 1) / distance))
+    return float(100 * (1 - (real.mean() - fake.mean()) / max(slope, 1) / float(inputs["_distance"])))
 
 
 def _potentials(real: Tensor, fake: Tensor) -> Tensor:
