@@ -29,23 +29,28 @@ def _apart(rng: np.random.Generator, shape: tuple[int, ...], *thresholds: np.nda
 
 
 def _rates(rng: np.random.Generator) -> dict[str, float]:
-    """How often a pixel is replaced, and how often by 1: never as often as not, and far from each other."""
-    rho, salt = rng.uniform(0.3, 0.4), rng.choice([rng.uniform(0.15, 0.22), rng.uniform(0.7, 0.8)])
-    return {"rho": rho, "salt": salt}
+    """How often a pixel is replaced, and how often by 1: never as often as not, and no two draws' nearly equal."""
+    return {"rho": float(rng.choice([0.25, 0.35, 0.45, 0.55])), "salt": float(rng.choice([0.2, 0.35, 0.65, 0.8]))}
+
+
+def _just_beside(rng: np.random.Generator, probability: np.ndarray | float, shape: tuple[int, ...]) -> np.ndarray:
+    """A little above or below: whoever takes another probability decides otherwise."""
+    return probability + 0.03 * rng.choice([-1, 1], shape)
 
 
 # --- 12.1 corruption --------------------------------------------------------------------------------------------------
 
 
-def _noisy_images(rng: np.random.Generator, B: int, D: int) -> Inputs:
+def _to_corrupt(rng: np.random.Generator, *shape: int) -> dict[str, np.ndarray]:
+    """Images and uniforms. A quarter of the pixels is hit or missed narrowly, of another quarter the coin falls narrowly."""
     rates = _rates(rng)
-    thresholds = (rates["rho"], rates["salt"], rates["rho"] / 2)
-    return {
-        "x": rng.integers(0, 2, (B, D)).astype(float),
-        "u": _apart(rng, (B, D), *thresholds),
-        "v": _apart(rng, (B, D), *thresholds),
-        **rates,
-    }
+    rho, salt = rates["rho"], rates["salt"]
+    u, v = (_apart(rng, shape, rho, salt, rho / 2) for _ in range(2))
+    kind, x = rng.integers(0, 4, shape), rng.integers(0, 2, shape)
+    u = np.where(kind == 0, _just_beside(rng, rho, shape), np.where(kind == 1, 0.4 * rho, u))
+    v = np.where(kind == 1, _just_beside(rng, salt, shape), v)
+    x = np.where(kind == 0, v >= salt, x)  # so that it shows whether the pixel is hit
+    return {"x": x.astype(float), "u": u, "v": v, **rates}
 
 
 def _corrupt(x: Tensor, u: Tensor, v: Tensor, rho: Tensor, salt: Tensor) -> Tensor:
@@ -68,7 +73,7 @@ CORRUPTION = Question(
     returns="(B, D)",
     reference=_corrupt,
     example={"x": [[0, 1, 1, 0]], "u": [[0.1, 0.1, 0.6, 0.2]], "v": [[0.1, 0.9, 0.1, 0.7]], "rho": 0.4, "salt": 0.3},
-    checks=(Check("values", 2, lambda rng: _noisy_images(rng, B=8, D=12)),),
+    checks=(Check("values", 2, lambda rng: _to_corrupt(rng, 8, 12)),),
     mistakes={
         "the others are hit": _corrupt_of(hit=lambda u, v, rho, salt: u > rho),
         "flipped": _corrupt_of(put=lambda x, *at: 1 - x),
@@ -204,12 +209,19 @@ def _layer(rng: np.random.Generator, D: int) -> dict[str, np.ndarray]:
     return {"W": 1.5 * rng.standard_normal((D, D)), "b": rng.standard_normal(D)}
 
 
+def _to_draw(rng: np.random.Generator, one: np.ndarray) -> np.ndarray:
+    """Uniforms for these probabilities: half of them decide narrowly, some against all odds."""
+    kind = rng.integers(0, 8, one.shape)
+    against = np.where(one > 0.5, (one + 1) / 2, one / 2)
+    return np.where(kind < 4, _just_beside(rng, one, one.shape), np.where(kind == 4, against, _apart(rng, one.shape, one)))
+
+
 def _on_the_way(rng: np.random.Generator, B: int, D: int) -> Inputs:
-    """All that one step takes; the last uniforms keep away from the probabilities they are compared with."""
-    layer, images = _layer(rng, D), _noisy_images(rng, B, D)
-    x, u, v, rho, salt = images.values()
+    """All that one step takes."""
+    layer = _layer(rng, D)
+    x, u, v, rho, salt = _to_corrupt(rng, B, D).values()
     noisy = np.where(u < rho, v < salt, x)
-    w = _apart(rng, (B, D), 1 / (1 + np.exp(-noisy @ layer["W"].T - layer["b"])))
+    w = _to_draw(rng, 1 / (1 + np.exp(-noisy @ layer["W"].T - layer["b"])))
     return {"x": x, **layer, "u": u, "v": v, "w": w, "rho": rho, "salt": salt}
 
 
@@ -254,7 +266,7 @@ STEP = Question(
         "rho": 0.4,
         "salt": 0.3,
     },
-    checks=(Check("values", 2, lambda rng: _on_the_way(rng, B=12, D=8)),),
+    checks=(Check("values", 2, lambda rng: _on_the_way(rng, B=24, D=8)),),
     mistakes={
         "probabilities": _step_of(draw=lambda logits, w: logits.sigmoid()),
         "most probable": _step_of(draw=lambda logits, w: logits > 0, end=lambda drawn, x, *at: drawn.to(x)),
@@ -326,12 +338,17 @@ TRANSITION = Question(
 # --- 12.6 where it settles --------------------------------------------------------------------------------------------
 
 
+def _mixes(rng: np.random.Generator, S: int) -> Inputs:
+    """A chain that has forgotten its start after ten steps, and does not spend the same time everywhere."""
+    return {"T": 0.5 * rng.dirichlet(np.full(S, 2.0), S) + 0.5 * rng.dirichlet(np.full(S, 0.7))}
+
+
 def _two_groups(rng: np.random.Generator, S: int, leak: float) -> Inputs:
-    """A chain that leaves a group of states for the other with a probability of `leak` to one of twice that."""
-    first = rng.integers(2, S - 1)
+    """A chain that leaves the first group of states with a probability of about `leak`, and the other three times as often."""
+    first = rng.integers(2, S // 2 + 1)
     T = np.zeros((S, S))
     T[:first, :first], T[first:, first:] = rng.dirichlet(np.ones(first), first), rng.dirichlet(np.ones(S - first), S - first)
-    away = leak * rng.uniform(1, 2, (S, 1))
+    away = leak * rng.uniform(0.9, 1.1, (S, 1)) * np.where(np.arange(S) < first, 1, 3)[:, None]
     other = np.where(T > 0, 0.0, rng.uniform(0.5, 1, (S, S)))
     T = (1 - away) * T + away * other / other.sum(1, keepdims=True)
     order = rng.permutation(S)
@@ -364,8 +381,8 @@ STATIONARY = Question(
     reference=_stationary,
     example={"T": [[0.75, 0.25], [0.5, 0.5]]},
     checks=(
-        Check("a chain that forgets soon", 1, lambda rng: _two_groups(rng, S=6, leak=0.2), rtol=1e-3, atol=1e-4),
-        Check("a chain that forgets late", 1, lambda rng: _two_groups(rng, S=8, leak=0.004), rtol=2e-3, atol=1e-3),
+        Check("a chain that forgets soon", 1, lambda rng: _mixes(rng, S=6), rtol=1e-4, atol=2e-5),
+        Check("a chain that forgets late", 1, lambda rng: _two_groups(rng, S=8, leak=0.003), rtol=2e-3, atol=1e-3),
     ),
     mistakes={
         "right eigenvector": lambda T: torch.full((len(T),), 1 / len(T)).to(T) + 0 * T[0],
@@ -387,16 +404,16 @@ STATIONARY = Question(
 
 
 def _walks(rng: np.random.Generator, K: int, B: int, D: int) -> Inputs:
-    """All that K steps take; the last uniforms keep away from the probabilities they are compared with."""
-    layer, first = _layer(rng, D), _noisy_images(rng, B, D)
-    rho, salt = first["rho"], first["salt"]
-    u, v = (_apart(rng, (K, B, D), rho, salt) for _ in range(2))
-    w, state = np.zeros((K, B, D)), first["x"]
+    """All that K steps take."""
+    layer, first = _layer(rng, D), _to_corrupt(rng, K, B, D)
+    u, v, rho, salt = (first[name] for name in ("u", "v", "rho", "salt"))
+    x = first["x"][0]
+    w, state = np.zeros((K, B, D)), x
     for k in range(K):
         one = 1 / (1 + np.exp(-np.where(u[k] < rho, v[k] < salt, state) @ layer["W"].T - layer["b"]))
-        w[k] = _apart(rng, (B, D), one)
+        w[k] = _to_draw(rng, one)
         state = (w[k] < one).astype(float)
-    return {"x": first["x"], **layer, "u": u, "v": v, "w": w, "rho": rho, "salt": salt}
+    return {"x": x, **layer, "u": u, "v": v, "w": w, "rho": rho, "salt": salt}
 
 
 def _cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
