@@ -121,7 +121,7 @@ def importance_scores(importance: Tensor) -> tuple[float, float]:
 def dci(codes: Tensor, factors: Tensor, *, trees: int = 20, depth: int = 8, seed: int = 0) -> DCI:
     """Disentanglement, completeness and informativeness, by a small random forest that reads each factor off the codes.
 
-    Half of the examples train the forest, the others say how accurate it is.
+    Its trees choose among all variables at each cut: were they shown some, they would use others than the one that knows best. Half of the examples train the forest, the others say how accurate it is.
 
     Args:
         codes: `(N, D)`.
@@ -135,7 +135,7 @@ def dci(codes: Tensor, factors: Tensor, *, trees: int = 20, depth: int = 8, seed
     train, test = order[: len(order) // 2], order[len(order) // 2 :]
     columns, accuracies = [], []
     for f in range(factors.shape[1]):
-        forest = RandomForestClassifier(n_estimators=trees, max_depth=depth, random_state=seed % 2**32)
+        forest = RandomForestClassifier(n_estimators=trees, max_depth=depth, max_features=None, random_state=seed % 2**32)
         forest.fit(codes[train].numpy(), factors[train, f].numpy())
         columns.append(torch.from_numpy(forest.feature_importances_))
         accuracies.append(float(forest.score(codes[test].numpy(), factors[test, f].numpy())))
@@ -159,6 +159,7 @@ def _checked(codes: Tensor, factors: Tensor) -> tuple[Tensor, Tensor]:
 
 def _quantile_bins(z: Tensor, bins: int) -> Tensor:
     """The bin of each number, `(N,)` 0..bins-1: by its rank, with equal numbers in one bin."""
+    z = z.contiguous()
     ordered = torch.sort(z).values
     rank = torch.searchsorted(ordered, z)  # of the first of equal ones
     return (rank * bins).div(len(z), rounding_mode="floor")

@@ -18,6 +18,18 @@ ENTRIES = (
         options=(("latent", 2), ("hidden", (16,))),
     ),
     Entry(
+        name="conv_vae",
+        title="Convolutional VAE",
+        branch=("explicit", "approximate", "variational"),
+        paper="kulkarni2015",
+        year=2015,
+        slides="84-87",
+        chapter="10-latent-space",
+        path="gencourse.variational.conv_vae:ConvVAE",
+        space=((1, 4, 4), 2),
+        options=(("latent", 2), ("width", 4)),
+    ),
+    Entry(
         name="iwae",
         title="Importance-weighted autoencoder",
         branch=("explicit", "approximate", "variational"),

@@ -1,4 +1,5 @@
-"""The VAE with convolutional networks, for faces and photographs (slides 85 and 87).
+"""The VAE with convolutional networks, for faces and photographs (Kulkarni et al., 2015, https://arxiv.org/abs/1503.03167; slides
+85 and 87).
 
 Everything but the networks is the `VAE`'s: the encoder is that of slide 38, four convolutions down to the parameters of q(z | x),
 the decoder its mirror image, fractionally strided convolutions up to the pixels of p(x | z).
