@@ -56,13 +56,19 @@ class Explorer:
     """
 
     module: ClassVar[Path]
+    helpers: ClassVar[tuple[Path, ...]] = ()  # plain functions that stand before the module
 
     def __init__(self, state: dict[str, Any], *, still: bytes, alt: str) -> None:
         self.state, self.still, self.alt = state, still, alt
 
+    @classmethod
+    def source(cls) -> str:
+        """The ES module's text, its helpers first."""
+        return "".join(path.read_text(encoding="utf-8") for path in (*cls.helpers, cls.module))
+
     def to_html(self) -> str:
         """The explorer as a piece of HTML: an element and its script."""
-        module = self.module.read_text(encoding="utf-8")
+        module = self.source()
         # "</script>" inside the script would end it
         state = json.dumps(self.state, separators=(",", ":"), sort_keys=True).replace("</", "<\\/")
         key = hashlib.sha256((module + state).encode()).hexdigest()[:16]
@@ -96,7 +102,7 @@ class Explorer:
         except ImportError:
             raise ImportError("explorer.widget() needs the package anywidget: pip install anywidget.") from None
         body: dict[str, Any] = {name: traitlets.Any(value).tag(sync=True) for name, value in self.state.items()}
-        body["_esm"] = self.module.read_text(encoding="utf-8")
+        body["_esm"] = self.source()
         return type(type(self).__name__ + "Widget", (anywidget.AnyWidget,), body)()
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:

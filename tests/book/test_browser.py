@@ -344,6 +344,32 @@ def walk_through_the_layers(page, explorer):
     assert lines.evaluate("c => c.toDataURL()") == start
 
 
+def follow_the_field(page, explorer):
+    explorer.locator(".frame:not([aria-busy])").wait_for()
+    points, told, found = explorer.locator("canvas.points"), explorer.locator("output").first, explorer.locator("output").last
+    start, before, error = points.evaluate("c => c.toDataURL()"), told.text_content(), found.text_content()
+    explorer.get_by_role("button", name="a step towards the noise", exact=True).click()
+    assert explorer.locator(".now").text_content().startswith("t = 0.25: 1 of 4 steps")
+    plane = explorer.locator(".plane")
+    plane.scroll_into_view_if_needed()
+    box = plane.bounding_box()
+    page.mouse.move(box["x"] + box["width"] * 0.5, box["y"] + box["height"] * 0.5)
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] * 0.7, box["y"] + box["height"] * 0.6, steps=5)
+    page.mouse.up()
+    assert told.text_content() != before and points.evaluate("c => c.toDataURL()") != start
+    page.keyboard.press("Home")
+    explorer.get_by_role("radio", name="RK4", exact=True).check()
+    explorer.get_by_role("radio", name="noise to data", exact=True).check()
+    explorer.locator(".frame:not([aria-busy])").wait_for()
+    assert found.text_content() != error
+    explorer.get_by_role("radio", name="data to noise", exact=True).check()
+    explorer.get_by_role("radio", name="Euler", exact=True).check()
+    explorer.locator(".frame:not([aria-busy])").wait_for()
+    assert (told.text_content(), found.text_content()) == (before, error)
+    assert points.evaluate("c => c.toDataURL()") == start
+
+
 def answer_the_questions(page, explorer):
     while explorer.get_by_role("button", name="check", exact=True).count():
         options = explorer.locator("label.option")
@@ -365,6 +391,7 @@ USES = {
     "the_game": play_some_rounds,
     "latent_arithmetic": add_a_face,
     "warp_the_grid": walk_through_the_layers,
+    "follow_the_field": follow_the_field,
     "self_test": answer_the_questions,
 }
 
