@@ -20,11 +20,12 @@ from toy_models import Duel
 from gencourse import checkpoint
 from gencourse.adversarial.dcgan import DCGAN
 from gencourse.data import Dataset, binarize
+from gencourse.markov.rbm import RBM
 from gencourse.space import Space
 from gencourse.train import cosine, fit
 from gencourse.variational.vae import VAE
 
-STEPS = {"vae": 600, "duel": 600, "gan": 150}
+STEPS = {"vae": 600, "duel": 600, "gan": 150, "pcd": 600}
 
 
 def train(kind: str, out: Path, result: Path) -> None:
@@ -41,6 +42,10 @@ def train(kind: str, out: Path, result: Path) -> None:
         settings["validate_every"] = None
         space = Space((1, 8, 8), 17)
         model, data = DCGAN(space, latent=4, width=4, d_steps=2), torch.randint(17, (150, *space.shape))
+    elif kind == "pcd":  # chains that go on from where they were
+        space = Space((1, 4, 4), 2)
+        model, data = RBM(space, hidden=8, chains=10), torch.randint(2, (150, *space.shape))
+        settings["valid"] = torch.randint(2, (20, *space.shape))
     else:  # two moves, two optimisers
         model, data = Duel(), torch.randn(150, 2)
         settings["valid"] = torch.randn(40, 2)

@@ -41,8 +41,8 @@ def never(*_):
     pytest.fail("it trained")
 
 
-@pytest.mark.parametrize("kind", ["vae", "duel", "gan"])
-def test_a_run_killed_at_random_moments_ends_with_the_same_bits(tmp_path, kind):
+@pytest.mark.parametrize(("kind", "move"), [("vae", "-elbo"), ("duel", "d"), ("gan", "d"), ("pcd", "pcd")])
+def test_a_run_killed_at_random_moments_ends_with_the_same_bits(tmp_path, kind, move):
     script = Path(__file__).with_name("killed_run.py")
     done = subprocess.run([sys.executable, script, tmp_path, kind, str(KILLS)], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -55,7 +55,7 @@ def test_a_run_killed_at_random_moments_ends_with_the_same_bits(tmp_path, kind):
     for name, value in peace.pop("weights").items():
         assert torch.equal(value, fire["weights"][name]), name
     del fire["weights"]
-    assert len(peace["losses"]["-elbo" if kind == "vae" else "d"]) == report["steps"]
+    assert len(peace["losses"][move]) == report["steps"]
     assert peace == fire  # every loss of every move, every validation, the best step
 
 
