@@ -312,7 +312,7 @@ class RBM(EnergyModel):
 class _FreeEnergyGap(torch.autograd.Function):
     """F(v) less the mean of F over dreamt states, `(B,)`, both with the hidden logits that Gibbs sampling left behind.
 
-    So the backward pass is the learning rule: statistics of the data less those of the dream, in one product of matrices.
+    So the backward pass is the learning rule and nothing else: statistics of the dream less those of the data.
     """
 
     @staticmethod
@@ -328,10 +328,11 @@ class _FreeEnergyGap(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> Any:
         v, logits, dreamt, dreamt_logits = ctx.saved_tensors
-        share = torch.cat([-gradient, (gradient.sum() / len(dreamt)).expand(len(dreamt))]).unsqueeze(1)  # (B + B', 1)
-        visible = torch.cat([v, dreamt])
-        hidden = share * torch.sigmoid(torch.cat([logits, dreamt_logits]))
-        return visible.T @ hidden, (share * visible).sum(0), hidden.sum(0), None, None, None, None
+        seen = -gradient.unsqueeze(1) * torch.sigmoid(logits)  # (B, hidden)
+        dream = gradient.sum() / len(dreamt)  # every state of the dream has the same share
+        imagined = dream * torch.sigmoid(dreamt_logits)
+        w = torch.mm(v.T, seen).addmm_(dreamt.T, imagined)
+        return w, dream * dreamt.sum(0) - gradient @ v, seen.sum(0) + imagined.sum(0), None, None, None, None
 
 
 @dataclass
