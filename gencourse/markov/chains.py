@@ -36,7 +36,7 @@ def autocorrelation(series: Tensor) -> Tensor:
     covariance = torch.fft.irfft(spectrum.abs() ** 2, 2 * n)[:, :n].mean(0) / (n - 1)  # (steps,)
     within, total = _variances(x)
     if total == 0:
-        return torch.ones(n, dtype=torch.float64)  # what never moves remembers for ever
+        return x.new_ones(n)  # what never moves remembers for ever
     return 1 - (within - covariance) / total
 
 
@@ -98,7 +98,7 @@ def stationary(matrix: Tensor) -> Tensor:
     """
     _check(matrix)
     size = len(matrix)
-    system = torch.cat([matrix.T - torch.eye(size, dtype=matrix.dtype), matrix.new_ones(1, size)])
+    system = torch.cat([matrix.T - torch.eye(size, dtype=matrix.dtype, device=matrix.device), matrix.new_ones(1, size)])
     right = torch.cat([matrix.new_zeros(size), matrix.new_ones(1)])
     return torch.linalg.lstsq(system, right).solution
 
