@@ -121,7 +121,8 @@ def importance_scores(importance: Tensor) -> tuple[float, float]:
 def dci(codes: Tensor, factors: Tensor, *, trees: int = 20, depth: int = 8, seed: int = 0) -> DCI:
     """Disentanglement, completeness and informativeness, by a small random forest that reads each factor off the codes.
 
-    Its trees choose among all variables at each cut: were they shown some, they would use others than the one that knows best. Half of the examples train the forest, the others say how accurate it is.
+    Its trees choose among all variables at each cut: were they shown some, they would use others than the one that knows best.
+    Half of the examples train the forest, the others say how accurate it is.
 
     Args:
         codes: `(N, D)`.
