@@ -86,7 +86,7 @@ def main() -> None:
         torch.manual_seed(1)
         for v in batches[:5]:
             way.step(v)
-    gap = float((plain.w - library.model.weight).abs().max())
+    gap = float((plain.w - library.model.weight.detach()).abs().max())
     assert gap < 1e-5, f"the two make different updates: a weight differs by {gap:.2g}"
 
     def play(way: Plain | Library) -> Callable[[], None]:

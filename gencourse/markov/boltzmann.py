@@ -201,8 +201,8 @@ class Annealed:
 def centre() -> Dataset:
     """Twelve pixels from the centre of `binary_digits`, 4 by 3: few enough to enumerate every image."""
     digits = load("binary_digits")
-    parts = [part[:, :, 2:6, 3:6].contiguous() for part in (digits.train, digits.valid, digits.test)]
-    return Dataset("digits_centre", Space((1, 4, 3), 2), *parts)
+    train, valid, test = (part[:, :, 2:6, 3:6].contiguous() for part in (digits.train, digits.valid, digits.test))
+    return Dataset("digits_centre", Space((1, 4, 3), 2), train, valid, test)
 
 
 _FIT = {"batch_size": 1257, "lr": 0.1, "schedule": linear}

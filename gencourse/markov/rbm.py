@@ -50,6 +50,7 @@ class RBM(EnergyModel):
 
     base: Tensor
     chain: Tensor
+    started: Tensor
 
     def __init__(
         self,
@@ -251,7 +252,11 @@ class RBM(EnergyModel):
     # --- Learning --------------------------------------------------------------------------------------------------------
 
     def moves(self) -> list[Move]:
-        """One move: the data's free energy down, that of the chain's states up. In evaluation mode, `pseudo_nll`."""
+        """One move: the data's free energy down, that of the chain's states up. In evaluation mode, `pseudo_nll`.
+
+        That follows the likelihood loosely, and may be best long before the likelihood is. So the recipes let the rate fall to
+        zero and keep the last weights (`keep_best=False`).
+        """
         return [Move("pcd" if self.chains else "cd", self.contrast, self.parameters())]
 
     def contrast(self, x: Tensor, context: Tensor | None = None) -> Tensor:
