@@ -33,12 +33,13 @@ def _prior(z: Tensor) -> Tensor:
 # --- 7.1 a linear field -----------------------------------------------------------------------------------------------
 
 
-def _matrix(rng: np.random.Generator, B: int, D: int) -> Inputs:
-    """A field with a trace that is not small, and not the sum of all entries; data that end near the noise."""
-    A = 0.7 * rng.standard_normal((D, D))
-    while abs(np.trace(A)) < 0.3 or abs(A.sum() - np.trace(A)) < 0.3 or abs(np.linalg.slogdet(A)[1] - np.trace(A)) < 0.1:
-        A = 0.7 * rng.standard_normal((D, D))
-    return {"x": rng.standard_normal((B, D)), "A": A, "T": rng.uniform(0.4, 0.8) ** rng.choice([-1, 1])}
+def _matrix(rng: np.random.Generator, B: int, D: int, sign: int = 1) -> Inputs:
+    """A field whose trace has this sign and is not small, nor the sum of all entries, nor the log-determinant."""
+    while True:
+        A = rng.standard_normal((D, D))
+        trace = np.trace(A)
+        if sign * trace > 0.3 and min(abs(A.sum() - trace), abs(np.linalg.slogdet(A)[1] - trace)) > 0.2:
+            return {"x": rng.standard_normal((B, D)), "A": A, "T": rng.uniform(0.5, 0.8) ** rng.choice([-1, 1])}
 
 
 def _linear_of(
@@ -59,8 +60,12 @@ LINEAR = Question(
     returns="(B,)",
     reference=_linear,
     example={"x": [[1.0, 0.0], [0.0, 1.0]], "A": [[0.5, 1.0], [0.0, -1.5]], "T": 2.0},
-    checks=(Check("values", 2, lambda rng: _matrix(rng, B=5, D=3)),),
+    checks=(
+        Check("a field that spreads points", 1, lambda rng: _matrix(rng, B=5, D=3)),
+        Check("a field that gathers points", 1, lambda rng: _matrix(rng, B=6, D=4, sign=-1)),
+    ),
     mistakes={
+        "size of the trace": _linear_of(log_det=lambda A, T: T * A.diagonal().sum().abs()),
         "sign of the trace": _linear_of(log_det=lambda A, T: -T * A.diagonal().sum()),
         "no trace": _linear_of(log_det=lambda A, T: 0),
         "time missing in the trace": _linear_of(log_det=lambda A, T: A.diagonal().sum()),
@@ -326,7 +331,7 @@ TRACE = Question(
     example={"t": 0.0, "z": [[0.0, 0.0]], **_EXAMPLE},
     checks=(
         Check("values", 1, lambda rng: _placed(rng, B=5, D=3, H=7)),
-        Check("gradients", 1, lambda rng: _placed(rng, B=4, D=2, H=6), ("z", "W", "u", "V"), rtol=1e-4, atol=1e-4),
+        Check("gradients", 1, lambda rng: _placed(rng, B=4, D=3, H=6), ("z", "W", "u", "V"), rtol=1e-4, atol=1e-4),
     ),
     mistakes={
         "sum of all entries": _of_jacobian(lambda J: J.sum((1, 2))),
