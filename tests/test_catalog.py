@@ -326,7 +326,7 @@ def test_sixteen_bits_leave_the_masses_of_a_pixel_at_one(entry):
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
         for p in model.parameters():
             p.add_(0.3 * torch.randn_like(p))
-        pixels = model.decode(torch.randn(32, 2)) if "variational" in entry.branch else model.conditionals(batch(model.space))
+        pixels = model.decode(model.draw_prior(32)) if "variational" in entry.branch else model.conditionals(batch(model.space))
         pixels = getattr(pixels, "base_dist", pixels)
         total = sum(pixels.log_prob(torch.full((32, *model.space.shape), level)).exp() for level in range(17))
     assert total.dtype == torch.float32

@@ -291,10 +291,13 @@ class CategoricalVAE(Approximate):
             log_weights.append(self.decode(z).log_prob(value) + log_prior - q.log_prob(z))
         return torch.logsumexp(torch.stack(log_weights), dim=0) - math.log(samples)
 
+    def draw_prior(self, n: int, *, generator: torch.Generator | None = None) -> Tensor:
+        """`n` draws of z, each state as likely as another, `(n, N)` int64."""
+        return torch.randint(self.states, (n, self.variables), generator=generator, device=self.device)
+
     def _sample(self, n: int, context: Tensor | None, generator: torch.Generator | None) -> Tensor:
         self._unconditional(context)
-        uniform = torch.zeros(self.variables, self.states, device=self.device)
-        return sample(self.decode(sample(Categorical(logits=uniform), n, generator=generator)), generator=generator)
+        return sample(self.decode(self.draw_prior(n, generator=generator)), generator=generator)
 
     def moves(self) -> list[Move]:
         """One move: what the estimator says."""
