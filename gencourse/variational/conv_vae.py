@@ -65,7 +65,7 @@ class _Flat(nn.Module):
         self.net = net
 
     def forward(self, z: Tensor) -> Tensor:
-        return self.net(z.reshape(-1, z.shape[-1])).reshape(*z.shape[:-1], -1)
+        return self.net(z.flatten(0, -2)).flatten(1).unflatten(0, z.shape[:-1]) if z.dim() > 1 else self.net(z[None]).flatten()
 
 
 RECIPES = (

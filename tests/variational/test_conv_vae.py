@@ -36,6 +36,8 @@ def test_codes_of_any_batch_shape_are_decoded_each_by_itself():
     assert together.shape == (5, 6, *SPACE.shape)
     assert torch.allclose(together[2, 4], model.decode_mean(z[2, 4]), rtol=0, atol=1e-10)
     assert model.decode(z).log_prob(images().double()).shape == (5, 6)
+    assert torch.allclose(model.decode_mean(z[2, 4]), model.decode_mean(z[2, 4:5])[0], rtol=0, atol=1e-10)
+    assert model.decode_mean(z[:, :0]).shape == (5, 0, *SPACE.shape)
 
 
 def test_the_encoder_sees_the_image_as_it_lies():
