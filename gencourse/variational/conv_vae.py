@@ -75,7 +75,7 @@ RECIPES = (
         options={"latent": 8, "width": 8},
         fit={"steps": 1500, "batch_size": 64, "lr": 5e-3, "schedule": cosine, "ema": 0.99},
         metric="bits_per_dim",
-        band=5.2,
+        band=5.35,
         samples=100,
     ),
     Recipe(
