@@ -235,7 +235,7 @@ def sample_double(z, mean, sd, steps, W, u, V):
     **ids,
 )
 def test_right_answers_by_other_routes_have_full_points(question, function):
-    assert_full_points(question, function, 10)
+    assert_full_points(question, function, 5)
 
 
 def test_what_a_mistake_costs():
@@ -350,8 +350,8 @@ def flow(activation=torch.tanh, hidden=32, layers=1, trace="autograd", steps=300
     [
         EXPERIMENT.reference,
         flow(),
-        pytest.param(flow(nn.functional.silu, optimiser=torch.optim.AdamW), id="SiLU, AdamW"),
-        pytest.param(flow(nn.functional.softplus, hidden=48, trace="signs"), id="softplus, signs for the trace"),
+        pytest.param(flow(layers=2, lr=0.01, optimiser=torch.optim.AdamW), id="two layers, AdamW"),
+        pytest.param(flow(hidden=64, trace="signs", lr=0.01, steps=400), id="signs for the trace"),
     ],
     **ids,
 )
