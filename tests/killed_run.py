@@ -23,9 +23,10 @@ from gencourse.data import Dataset, binarize
 from gencourse.markov.rbm import RBM
 from gencourse.space import Space
 from gencourse.train import cosine, fit
+from gencourse.variational.priors import VampPrior
 from gencourse.variational.vae import VAE
 
-STEPS = {"vae": 600, "duel": 600, "gan": 150, "pcd": 600}
+STEPS = {"vae": 600, "vamp": 400, "duel": 600, "gan": 150, "pcd": 600}
 
 
 def train(kind: str, out: Path, result: Path) -> None:
@@ -33,11 +34,12 @@ def train(kind: str, out: Path, result: Path) -> None:
     torch.set_num_threads(1)
     torch.manual_seed(0)
     settings = {"steps": STEPS[kind], "lr": 1e-3, "seed": 5, "schedule": cosine, "ema": 0.99, "clip": 50.0, "validate_every": 7}
-    if kind == "vae":  # with dynamic binarisation, noise in the model, validation and an average
+    if kind in ("vae", "vamp"):  # with dynamic binarisation, noise in the model, validation and an average
         space = Space((1, 8, 8), 2)
         grey = torch.randint(256, (150, *space.shape), dtype=torch.uint8)
         data = Dataset("grey", space, grey, binarize(grey[:40]), binarize(grey[:1]), augment=binarize)
-        model = VAE(space, latent=2, hidden=(32,))
+        prior = VampPrior(space, data.valid, components=6) if kind == "vamp" else None  # pseudo-inputs that learn
+        model = VAE(space, latent=2, hidden=(32,), prior=prior)
     elif kind == "gan":  # two players of convolutions, with batch norm's statistics
         settings["validate_every"] = None
         space = Space((1, 8, 8), 17)

@@ -242,6 +242,14 @@ def _dynamic_mnist() -> Dataset:
     return dynamically_binarized(load("mnist"))
 
 
+def _pseudo_digits(latent: int) -> priors.VampPrior:
+    digits = load("binary_digits")
+    return priors.VampPrior(digits.space, digits.train, components=50)
+
+
+_RICHER = {"steps": 3000, "batch_size": 100, "lr": 2e-3, "schedule": cosine, "ema": 0.995}
+
+
 RECIPES = (
     Recipe(
         "binary_digits",
@@ -258,6 +266,18 @@ RECIPES = (
         fit={"steps": 4000, "batch_size": 100, "lr": 1e-3, "schedule": cosine, "ema": 0.999},
         band=19.8,
         quick=True,
+    ),
+    Recipe(
+        "mixture_prior", "binary_digits", {"latent": 8, "hidden": (200,), "prior": priors.MixtureOfGaussians}, _RICHER, band=17.3
+    ),
+    Recipe("vampprior", "binary_digits", {"latent": 8, "hidden": (200,), "prior": _pseudo_digits}, _RICHER, band=17.3),
+    Recipe(
+        "mixture_posterior_z2",
+        data="binary_digits",
+        options={"latent": 2, "hidden": (200,), "posterior": posteriors.MixtureOfGaussians},
+        fit=_RICHER,
+        band=19.7,
+        samples=250,  # of each of four components
     ),
     Recipe(
         "digits",
