@@ -334,7 +334,7 @@ class CategoricalVAE(Approximate):
 _DIGITS = {"steps": 2500, "batch_size": 100, "lr": 2e-3, "schedule": cosine, "ema": 0.995}
 
 RECIPES = (
-    Recipe("binary_digits", "binary_digits", {"variables": 4, "states": 4}, _DIGITS, band=18.5, quick=True),
+    Recipe("binary_digits", "binary_digits", {"variables": 4, "states": 4}, _DIGITS, band=18.5),
     Recipe("binary_digits_log_prob", "binary_digits", {"estimator": exact_log_prob}, _DIGITS, band=18.3),
     Recipe("binary_digits_gumbel", "binary_digits", {"estimator": GumbelSoftmax}, _DIGITS, band=19.0),
     Recipe("binary_digits_straight_through", "binary_digits", {"estimator": StraightThrough}, _DIGITS, band=19.2),
