@@ -5,8 +5,8 @@
 
 Each plain version is written for its model alone: one loop over the layers, with the model's own weights, its log-determinants
 added up on the way, and nothing checked. That its loss, its gradients and its samples are the library's is asserted in every
-row. Its samplers compute no log-determinants; the library's couplings have them with the inverse, so sampling costs more there,
-and the goal is for the steps.
+row. Neither computes log-determinants to sample. The goal is for the steps: a call of `sample` has a cost of its own, checks
+and modes, which shows where the batch is small.
 
 The two take turns, and the ratios are medians over the turns of ratios of processor time within a turn. How the steps grow
 with dimension and layers is measured on the library alone.

@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gencourse.arguments import positive, positive_integer
-from gencourse.flows.bijections import Logit
+from gencourse.flows.bijections import Logit, undo
 from gencourse.kinds import Tractable
 from gencourse.metrics.likelihood import log_mean_exp
 from gencourse.networks import full_precision
@@ -121,8 +121,13 @@ class Flow(Tractable):
         tends to the log-probability itself.
 
         Args:
+            x: `(B, *space.shape)`, integers `0 .. levels - 1` or points. Values out of range are not looked for.
             samples: K, the draws of the dequantisation noise for each image; of no consequence for points.
             generator: of the noise; None takes torch's own.
+
+        Raises:
+            TypeError: if `x` holds numbers of the wrong kind, floats where integers belong or the reverse.
+            ValueError: if `x` has another shape, `samples` is no positive integer, or a `context` is given.
         """
         self._unconditional(context)
         samples = positive_integer("samples", samples)
@@ -169,7 +174,9 @@ class Flow(Tractable):
         return self.space.quantize(y)
 
     def _from_noise(self, z: Tensor, generator: torch.Generator | None) -> Tensor:
-        return self.decode(z, generator)[0]
+        """What `decode` gives, without the log-determinant, for which `sample` has no use; who changes one changes both."""
+        h = undo(self.bijection, z)
+        return h if self.logit is None else self.logit.undo(h)
 
     def draw(self, n: int, generator: torch.Generator | None = None) -> Tensor:
         """`n` draws of z from the prior, `(n, D)`."""

@@ -2,8 +2,8 @@
 
 Each is a module with `forward(x) -> (z, log_det)` and `inverse(z) -> (x, log_det)`. Data go to noise by `forward`. `log_det`,
 `(B,)` in nats, is the logarithm of the absolute determinant of the Jacobian of the map that was asked for, so that the two
-directions have opposite signs. Every inverse is a formula; none is an iteration. Points are `(B, D)`, images `(B, C, H, W)`:
-dimension 1 holds coordinates or channels.
+directions have opposite signs. Every inverse is a formula; none is an iteration. `undo(z)` is x alone, for sampling. Points are
+`(B, D)`, images `(B, C, H, W)`: dimension 1 holds coordinates or channels. Where nothing else is said, z has the shape of x.
 
 The Jacobian of a coupling is triangular, so its determinant is the product of its diagonal (Dinh et al., 2015, Section 3.2):
 
@@ -23,11 +23,28 @@ from gencourse.arguments import positive_integer
 from gencourse.networks import full_precision
 
 
-class Composition(nn.ModuleList):
+class Bijection(nn.Module):
+    """What has an inverse."""
+
+    def inverse(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """From z to x and the log-determinant of the inverse, `(B,)` nats."""
+        raise NotImplementedError
+
+    def undo(self, z: Tensor) -> Tensor:
+        """x alone. A bijection whose log-determinant takes time leaves it out."""
+        return self.inverse(z)[0]
+
+
+def undo(bijection: nn.Module, z: Tensor) -> Tensor:
+    """x alone, `(B, ...)`, by any module that has an `inverse`."""
+    return bijection.undo(z) if isinstance(bijection, Bijection) else bijection.inverse(z)[0]  # type: ignore[operator]
+
+
+class Composition(nn.ModuleList, Bijection):
     """One bijection after another; their log-determinants add up."""
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """From the first to the last."""
+        """From the first to the last: x `(B, ...)` to z, of the last one's shape, and the log-determinant `(B,)`."""
         log_det = x.new_zeros(len(x))
         for bijection in self:
             x, change = bijection(x)
@@ -35,12 +52,18 @@ class Composition(nn.ModuleList):
         return x, log_det
 
     def inverse(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        """From the last to the first."""
+        """From the last to the first: z to x, and the log-determinant `(B,)`."""
         log_det = z.new_zeros(len(z))
         for bijection in reversed(self):
             z, change = bijection.inverse(z)  # type: ignore[operator]
             log_det = log_det + change
         return z, log_det
+
+    def undo(self, z: Tensor) -> Tensor:
+        """From the last to the first: x alone."""
+        for bijection in reversed(self):
+            z = undo(bijection, z)
+        return z
 
 
 class Halves(nn.Module):
@@ -54,16 +77,16 @@ class Halves(nn.Module):
         self.swap = swap
 
     def apart(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """`(B, C, ...)` -> what is kept, what is changed."""
+        """`(B, C, ...)` -> what is kept and what is changed, `(B, C / 2, ...)` each; of an odd C the first half has one more."""
         first, second = x.chunk(2, dim=1)
         return (second, first) if self.swap else (first, second)
 
     def join(self, kept: Tensor, changed: Tensor) -> Tensor:
-        """The inverse of `apart`."""
+        """The inverse of `apart`: `(B, C, ...)`."""
         return torch.cat((changed, kept) if self.swap else (kept, changed), dim=1)
 
     def total(self, log_scale: Tensor) -> Tensor:
-        """The sum over what is changed, `(B,)`."""
+        """The sum of `(B, C / 2, ...)` over what is changed, `(B,)`."""
         return log_scale.flatten(1).sum(1)
 
 
@@ -81,15 +104,15 @@ class Mask(nn.Module):
         self.register_buffer("kept", mask.bool(), persistent=False)
 
     def apart(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """`(B, ...)` -> what is kept, what is changed."""
+        """`(B, *mask.shape)` -> what is kept and what is changed, of the same shape each."""
         return x * self.kept, x * ~self.kept
 
     def join(self, kept: Tensor, changed: Tensor) -> Tensor:
-        """The inverse of `apart`."""
+        """The inverse of `apart`: `(B, *mask.shape)`; of `changed` only what the mask does not keep counts."""
         return kept + changed * ~self.kept
 
     def total(self, log_scale: Tensor) -> Tensor:
-        """The sum over what is changed, `(B,)`."""
+        """The sum of `(B, *mask.shape)` over what is changed, `(B,)`."""
         return (log_scale * ~self.kept).flatten(1).sum(1)
 
 
@@ -100,7 +123,7 @@ def checkerboard(shape: tuple[int, ...], flip: bool = False) -> Tensor:
     return board.expand(shape) if len(shape) > 1 else board[0]
 
 
-class AdditiveCoupling(nn.Module):
+class AdditiveCoupling(Bijection):
     """z_changed = x_changed + t(x_kept): the volume stays as it is (Dinh et al., 2015, Section 3.2).
 
     Args:
@@ -113,17 +136,17 @@ class AdditiveCoupling(nn.Module):
         self.network, self.parts = network, parts
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Add; the log-determinant is exactly 0."""
+        """Add: x `(B, ...)` to z; the log-determinant `(B,)` is exactly 0."""
         kept, changed = self.parts.apart(x)
         return self.parts.join(kept, changed + full_precision(self.network(kept))), x.new_zeros(len(x))
 
     def inverse(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        """Subtract: what is kept is still there to compute t from."""
+        """Subtract: what is kept is still there to compute t from; the log-determinant `(B,)` is exactly 0."""
         kept, changed = self.parts.apart(z)
         return self.parts.join(kept, changed - full_precision(self.network(kept))), z.new_zeros(len(z))
 
 
-class AffineCoupling(nn.Module):
+class AffineCoupling(Bijection):
     """z_changed = x_changed * exp(s(x_kept)) + t(x_kept) (Dinh et al., 2017, Eqs. 4 to 8).
 
     s is bounded by a tanh; an exp without a bound overflows after some hundred steps of training.
@@ -144,19 +167,29 @@ class AffineCoupling(nn.Module):
         return self.bound * torch.tanh(raw / self.bound), shift
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Scale, then shift; the log-determinant is the sum of s over what is changed."""
-        kept, changed = self.parts.apart(x)
+        """Scale, then shift: x `(B, ...)` to z; the log-determinant `(B,)` is the sum of s over what is changed."""
+        parts = self.parts
+        kept, changed = parts.apart(x)
         log_scale, shift = self.scale_and_shift(kept)
-        return self.parts.join(kept, changed * torch.exp(log_scale) + shift), self.parts.total(log_scale)
+        return parts.join(kept, torch.addcmul(shift, changed, torch.exp(log_scale))), parts.total(log_scale)
 
     def inverse(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        """Shift back, then scale back."""
+        """Shift back, then scale back: z `(B, ...)` to x, and the log-determinant `(B,)`."""
+        x, log_scale = self._back(z)
+        return x, -self.parts.total(log_scale)
+
+    def undo(self, z: Tensor) -> Tensor:
+        """x alone."""
+        return self._back(z)[0]
+
+    def _back(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """x and s."""
         kept, changed = self.parts.apart(z)
         log_scale, shift = self.scale_and_shift(kept)
-        return self.parts.join(kept, (changed - shift) * torch.exp(-log_scale)), -self.parts.total(log_scale)
+        return self.parts.join(kept, (changed - shift) * torch.exp(-log_scale)), log_scale
 
 
-class Diagonal(nn.Module):
+class Diagonal(Bijection):
     """A scale for each coordinate, z = x * exp(log_scale), at first 1: NICE's last layer (Dinh et al., 2015, Section 3.3).
 
     Args:
@@ -168,15 +201,15 @@ class Diagonal(nn.Module):
         self.log_scale = nn.Parameter(torch.zeros(*shape))
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """The log-determinant is the sum of `log_scale`, whatever x is."""
+        """Multiply: x `(B, *shape)` to z; the log-determinant `(B,)` is the sum of `log_scale`, whatever x is."""
         return x * torch.exp(self.log_scale), self.log_scale.sum().expand(len(x))
 
     def inverse(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        """Divide."""
+        """Divide: z `(B, *shape)` to x, and the log-determinant `(B,)`."""
         return z * torch.exp(-self.log_scale), -self.log_scale.sum().expand(len(z))
 
 
-class ActNorm(nn.Module):
+class ActNorm(Bijection):
     """A scale and a bias for each channel, z = exp(log_scale) * x + bias (Kingma and Dhariwal, 2018, Table 1 and Section 3.1).
 
     The first batch that it sees in training mode sets them, once, so that this batch leaves it with mean 0 and standard
@@ -197,14 +230,18 @@ class ActNorm(nn.Module):
         self._known = False  # what `initialized` says, without asking a GPU at every step
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Scale and shift; the log-determinant is the sum of `log_scale` over all places of an example."""
+        """Scale and shift: x `(B, ...)` to z; the log-determinant `(B,)` is the sum of `log_scale` over an example's places."""
         if self.training and not self._known:
             self._initialize(x)
-        return x * torch.exp(self.log_scale) + self.bias, self._log_det(x)
+        return torch.addcmul(self.bias, x, torch.exp(self.log_scale)), self._log_det(x)
 
     def inverse(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        """Shift and scale back."""
-        return (z - self.bias) * torch.exp(-self.log_scale), -self._log_det(z)
+        """Shift and scale back: z `(B, ...)` to x, and the log-determinant `(B,)`."""
+        return self.undo(z), -self._log_det(z)
+
+    def undo(self, z: Tensor) -> Tensor:
+        """x alone."""
+        return (z - self.bias) * torch.exp(-self.log_scale)
 
     def _log_det(self, x: Tensor) -> Tensor:
         places = x.shape[1:].numel() // self.log_scale.numel()  # H * W, where a channel has one scale
@@ -233,11 +270,14 @@ class ActNorm(nn.Module):
         self._known = False
 
 
-class Permutation(nn.Module):
+class Permutation(Bijection):
     """The coordinates (or channels) in another order.
 
     Args:
         order: a permutation of `0 .. C - 1`: z's i-th is x's `order[i]`-th.
+
+    Raises:
+        ValueError: if `order` is no permutation.
     """
 
     order: Tensor
@@ -249,15 +289,15 @@ class Permutation(nn.Module):
         self.register_buffer("order", torch.tensor([int(i) for i in order]))
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Volumes stay as they are."""
+        """x `(B, C, ...)` to z; volumes stay as they are, the log-determinant `(B,)` is 0."""
         return x[:, self.order], x.new_zeros(len(x))
 
     def inverse(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        """The order that undoes it."""
+        """z `(B, C, ...)` to x, by the order that undoes it; the log-determinant `(B,)` is 0."""
         return z[:, self.order.argsort()], z.new_zeros(len(z))
 
 
-class InvertibleLinear(nn.Module):
+class InvertibleLinear(Bijection):
     """z = W x in dimension 1: a learned permutation, and on images the 1x1 convolution (Kingma and Dhariwal, 2018, Eqs. 9 to 11).
 
     W is kept as the product P L (U + diag(s)) of a fixed permutation, a lower triangle with ones on its diagonal, and an
@@ -266,6 +306,9 @@ class InvertibleLinear(nn.Module):
 
     Args:
         n: how many coordinates or channels.
+
+    Raises:
+        ValueError: if `n` is no positive integer.
     """
 
     permutation: Tensor
@@ -298,12 +341,12 @@ class InvertibleLinear(nn.Module):
         return P @ L @ U
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Multiply every place by W."""
+        """Multiply every place by W: x `(B, n, ...)` to z; the log-determinant `(B,)` is the sum of log |s|, times the places."""
         with torch.autocast(x.device.type, enabled=False):  # rounded to bfloat16 it would be another map than its inverse undoes
             return self._multiply(self.weight, x), self._log_det(x)
 
     def inverse(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        """Multiply every place by the inverse, `U^-1 L^-1 P^T`."""
+        """Multiply every place by the inverse, `U^-1 L^-1 P^T`: z `(B, n, ...)` to x, and the log-determinant `(B,)`."""
         with torch.autocast(z.device.type, enabled=False):
             P, L, U = self.factors
             half = torch.linalg.solve_triangular(L, P.T, upper=False, unitriangular=True)
@@ -317,35 +360,42 @@ class InvertibleLinear(nn.Module):
         return (places * self.log_scale.sum()).expand(len(x))
 
 
-class Squeeze(nn.Module):
-    """`(B, C, H, W)` -> `(B, 4 C, H / 2, W / 2)`: 2x2 blocks become channels (Dinh et al., 2017, Section 3.6)."""
+class Squeeze(Bijection):
+    """`(B, C, H, W)` -> `(B, 4 C, H / 2, W / 2)`: 2x2 blocks become channels (Dinh et al., 2017, Section 3.6).
+
+    H and W are even; if not, torch raises a RuntimeError.
+    """
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Volumes stay as they are."""
+        """`(B, C, H, W)` to `(B, 4 C, H / 2, W / 2)`; volumes stay as they are, the log-determinant `(B,)` is 0."""
         return F.pixel_unshuffle(x, 2), x.new_zeros(len(x))
 
     def inverse(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        """Four channels become a block of pixels."""
+        """`(B, 4 C, H / 2, W / 2)` to `(B, C, H, W)`: four channels become a block of pixels; the log-determinant `(B,)` is 0."""
         return F.pixel_shuffle(z, 2), z.new_zeros(len(z))
 
 
-class Flatten(nn.Module):
-    """`(B, *shape)` -> `(B, D)`."""
+class Flatten(Bijection):
+    """`(B, *shape)` -> `(B, D)`.
+
+    Args:
+        shape: of one example.
+    """
 
     def __init__(self, shape: Sequence[int]) -> None:
         super().__init__()
         self.shape = tuple(shape)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Volumes stay as they are."""
+        """`(B, *shape)` to `(B, D)`; volumes stay as they are, the log-determinant `(B,)` is 0."""
         return x.flatten(1), x.new_zeros(len(x))
 
     def inverse(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        """Back to `shape`."""
+        """`(B, D)` to `(B, *shape)`; the log-determinant `(B,)` is 0."""
         return z.unflatten(1, self.shape), z.new_zeros(len(z))
 
 
-class Split(nn.Module):
+class Split(Bijection):
     """Half of the channels are done, the others go on: the multi-scale architecture (Dinh et al., 2017, Section 3.6).
 
     `(B, C, H, W)` -> `(B, D)`: first the second half of the channels as they are, then what `rest` makes of the first half.
@@ -353,6 +403,9 @@ class Split(nn.Module):
     Args:
         shape: `(C, H, W)`, C even.
         rest: the bijection for the first half of the channels, `(B, C / 2, H, W)` -> `(B, D / 2)`.
+
+    Raises:
+        ValueError: if the number of channels is odd.
     """
 
     def __init__(self, shape: Sequence[int], rest: nn.Module) -> None:
@@ -363,23 +416,31 @@ class Split(nn.Module):
         self.shape, self.rest = (channels // 2, height, width), rest
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """What is done leaves volumes as they are."""
+        """`(B, C, H, W)` to `(B, D)`; the log-determinant `(B,)` is that of `rest`, since what is done stays as it is."""
         goes_on, done = x.chunk(2, dim=1)
         z, log_det = self.rest(goes_on)
         return torch.cat((done.flatten(1), z), dim=1), log_det
 
     def inverse(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        """Back to `(B, C, H, W)`."""
+        """`(B, D)` to `(B, C, H, W)`, and the log-determinant `(B,)` of the inverse of `rest`."""
         done, z = z.chunk(2, dim=1)
         goes_on, log_det = self.rest.inverse(z)  # type: ignore[operator]
         return torch.cat((goes_on, done.unflatten(1, self.shape)), dim=1), log_det
 
+    def undo(self, z: Tensor) -> Tensor:
+        """x alone."""
+        done, z = z.chunk(2, dim=1)
+        return torch.cat((undo(self.rest, z), done.unflatten(1, self.shape)), dim=1)
 
-class Logit(nn.Module):
+
+class Logit(Bijection):
     """Unit intervals to real lines: z = logit(alpha + (1 - 2 alpha) x), as Dinh et al. (2017, Section 4.1) do but at both ends.
 
     Args:
         alpha: keeps the logit finite at 0 and 1.
+
+    Raises:
+        ValueError: if `alpha` is not between 0 and 0.5.
     """
 
     def __init__(self, alpha: float) -> None:
@@ -389,14 +450,18 @@ class Logit(nn.Module):
             raise ValueError(f"Logit: alpha must lie between 0 and 0.5, not {alpha!r}.")
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """The log-determinant is the sum of the logarithms of the logit's slope, (1 - 2 alpha) / (u (1 - u))."""
+        """x `(B, ...)` on [0, 1] to z; the log-determinant `(B,)` is the sum of log((1 - 2 alpha) / (u (1 - u)))."""
         u = self.alpha + (1 - 2 * self.alpha) * x
         z = torch.log(u) - torch.log1p(-u)
         return z, self._log_det(z)
 
     def inverse(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        """The sigmoid; a z far out comes back up to `alpha / (1 - 2 alpha)` outside of [0, 1]."""
-        return (torch.sigmoid(z) - self.alpha) / (1 - 2 * self.alpha), -self._log_det(z)
+        """The sigmoid: z `(B, ...)` to x, up to `alpha / (1 - 2 alpha)` outside of [0, 1], and the log-determinant `(B,)`."""
+        return self.undo(z), -self._log_det(z)
+
+    def undo(self, z: Tensor) -> Tensor:
+        """x alone."""
+        return (torch.sigmoid(z) - self.alpha) / (1 - 2 * self.alpha)
 
     def _log_det(self, z: Tensor) -> Tensor:
         log_slope = F.softplus(z) + F.softplus(-z) + math.log1p(-2 * self.alpha)  # 1 / (u (1 - u)) by the sigmoid's tails

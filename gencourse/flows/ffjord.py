@@ -66,19 +66,25 @@ class TanhField(nn.Module):
 
     def forward(self, t: float | Tensor, z: Tensor) -> Tensor:
         """The velocity at z `(B, D)`, at time t: `(B, D)`."""
-        h = torch.cat((z, t * torch.ones_like(z[:, :1])), dim=1)  # (B, D + 1)
-        for layer in self.layers:
+        h = torch.tanh(F.linear(z, *self._at(t)))
+        for layer in self.layers[1:]:
             h = torch.tanh(layer(h))
         return self.last(h)
 
     def jvp(self, t: float | Tensor, z: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """The velocity `(B, D)`, and J v `(K, B, D)` for the directions v `(K, B or 1, D)`, pushed through beside z."""
-        h = torch.cat((z, t * torch.ones_like(z[:, :1])), dim=1)  # (B, D + 1)
-        dh = F.pad(v, (0, 1))  # time stands still
-        for layer in self.layers:
+        weight, bias = self._at(t)
+        h = torch.tanh(F.linear(z, weight, bias))
+        dh = F.linear(v, weight) * (1 - h * h)  # (K, B, width)
+        for layer in self.layers[1:]:
             h = torch.tanh(layer(h))
-            dh = F.linear(dh, layer.weight) * (1 - h**2)  # type: ignore[arg-type]  # (K, B, width)
+            dh = F.linear(dh, layer.weight) * (1 - h * h)  # type: ignore[arg-type]
         return self.last(h), F.linear(dh, self.last.weight)
+
+    def _at(self, t: float | Tensor) -> tuple[Tensor, Tensor]:
+        """The first layer's weight `(width, D)` and bias `(width,)` at time t, which is one more input, the same for all."""
+        first = self.layers[0]
+        return first.weight[:, :-1], first.bias + t * first.weight[:, -1]  # type: ignore[index,operator]
 
 
 def value_and_trace(field: nn.Module, t: float | Tensor, z: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
@@ -98,6 +104,10 @@ class FFJORD(Flow):
     """A continuous flow, trained with few steps of RK4 and evaluated with more: a coarse solver's error looks like likelihood.
 
     A first scale and shift, set by the first batch, bring data in any units to those of the prior.
+
+    On images the paper's field is made of convolutions, at several scales, and reaches 0.99 bits/dim on MNIST and 3.40 on
+    CIFAR-10. The field here takes an image as one vector. That can be trained on small pictures; for CIFAR-10 it is no match,
+    and so there is no recipe. Any module with `forward(t, z)`, one with convolutions too, can be given as `field`.
 
     Args:
         space: points, or images of integers, which are taken as vectors.
@@ -156,14 +166,19 @@ class FFJORD(Flow):
         Returns:
             Where it comes to `(B, D)`, the integral of the trace `(B,)`, and that of |f|^2 `(B,)`.
         """
-        v = self.directions(z, generator)  # the same at every evaluation
+        state = self._solve(z, start, end, generator, energy=True)
+        return state[:, :-2], state[:, -2], state[:, -1].abs()  # backwards in time the energy counts down
+
+    def _solve(self, z: Tensor, start: float, end: float, generator: torch.Generator | None, *, energy: bool = False) -> Tensor:
+        """The place, the integral of the trace and, if wanted, that of |f|^2, in a row: `(B, D + 1)` or `(B, D + 2)`."""
+        v, D = self.directions(z, generator), z.shape[1]  # the same at every evaluation
 
         def right_hand_side(t: float | Tensor, state: Tensor) -> Tensor:
-            velocity, trace = value_and_trace(self.field, t, state[:, :-2], v)
-            return torch.cat((velocity, trace.unsqueeze(1), (velocity**2).sum(1, keepdim=True)), dim=1)
+            velocity, trace = value_and_trace(self.field, t, state[:, :D], v)
+            rows = (velocity, trace.unsqueeze(1))
+            return torch.cat((*rows, (velocity**2).sum(1, keepdim=True)) if energy else rows, dim=1)
 
-        state = self._integrate(right_hand_side, F.pad(z, (0, 2)), start, end)
-        return state[:, :-2], state[:, -2], state[:, -1].abs()  # backwards in time the energy counts down
+        return self._integrate(right_hand_side, F.pad(z, (0, 2 if energy else 1)), start, end)
 
     def _integrate(self, f: Function, y: Tensor, start: float, end: float) -> Tensor:
         self.nfe = 0
@@ -210,18 +225,19 @@ class FFJORD(Flow):
         Where directions are drawn at random, that is an unbiased estimate.
         """
         h, begun = self._begin(y)
-        z, trace, _ = self.solve(h, 0.0, 1.0, generator)
-        return z, begun + trace
+        state = self._solve(h, 0.0, 1.0, generator)
+        return state[:, :-1], begun + state[:, -1]
 
     def decode(self, z: Tensor, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
         """From noise at t = 1 back to data at t = 0."""
-        h, trace, _ = self.solve(z.to(self._dtype), 1.0, 0.0, generator)
-        y, change = self._end(h)
-        return y, trace + change
+        state = self._solve(z.to(self._dtype), 1.0, 0.0, generator)
+        y, change = self._end(state[:, :-1])
+        return y, state[:, -1] + change
 
     def _from_noise(self, z: Tensor, generator: torch.Generator | None) -> Tensor:
         """Where the field carries points does not depend on the trace, which takes longer than they do."""
-        return self._end(self._integrate(self.field, z, 1.0, 0.0))[0]
+        y = self.norm.undo(self._integrate(self.field, z, 1.0, 0.0)).unflatten(1, self.space.shape)
+        return y if self.logit is None else self.logit.undo(y)
 
     def _begin(self, y: Tensor) -> tuple[Tensor, Tensor]:
         """What is done to real data before the field: logit, scale and shift; `(B, D)`."""

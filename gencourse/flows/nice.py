@@ -90,4 +90,13 @@ RECIPES = (
         band=4.5,
         needs="a GPU, ten minutes",
     ),
+    Recipe(
+        # the paper reaches 4.48 bits/dim, on images that are whitened first, which this model does not do
+        "cifar10",
+        "cifar10",
+        {"couplings": 4, "hidden": (2000,) * 4, "alpha": None},
+        {"steps": 50_000, "batch_size": 256, "lr": 5e-4, "schedule": cosine, "ema": 0.999, "clip": 5.0},
+        metric="bits_per_dim",
+        needs="a GPU, hours",
+    ),
 )

@@ -31,10 +31,10 @@ class RK4:
         for i in range(self.steps):
             t = start + i * h
             k1 = f(t, y)
-            k2 = f(t + h / 2, y + h / 2 * k1)
-            k3 = f(t + h / 2, y + h / 2 * k2)
-            k4 = f(t + h, y + h * k3)
-            y = y + h / 6 * (k1 + 2 * k2 + 2 * k3 + k4)
+            k2 = f(t + h / 2, torch.add(y, k1, alpha=h / 2))  # y + h / 2 * k1, in one operation
+            k3 = f(t + h / 2, torch.add(y, k2, alpha=h / 2))
+            k4 = f(t + h, torch.add(y, k3, alpha=h))
+            y = torch.add(y, k1 + k4 + 2 * (k2 + k3), alpha=h / 6)
         return y
 
 

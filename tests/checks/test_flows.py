@@ -174,8 +174,8 @@ class Hotter(Whole):
 class ForwardForInverse(Whole):
     """Samples by the map from data to noise."""
 
-    def decode(self, z, generator=None):
-        return self.encode(z)
+    def _from_noise(self, z, generator):
+        return self.encode(z)[0]
 
 
 def test_a_sampler_is_held_against_the_density():

@@ -23,6 +23,7 @@ from gencourse.flows.bijections import (
     Split,
     Squeeze,
     checkerboard,
+    undo,
 )
 from gencourse.flows.networks import ConvNetwork, FlatNetwork
 from gencourse.space import Space
@@ -79,6 +80,23 @@ BIJECTIONS = {
 @pytest.mark.parametrize(("make", "shape"), BIJECTIONS.values(), ids=BIJECTIONS)
 def test_inverse_and_log_determinant_are_autograd_s(make, shape):
     assert_bijection(scrambled(make()), numbers(shape), atol=1e-9)
+
+
+@pytest.mark.parametrize(("make", "shape"), BIJECTIONS.values(), ids=BIJECTIONS)
+def test_what_is_undone_is_the_inverse_s_x(make, shape):
+    bijection, x = scrambled(make()), numbers(shape)
+    z, _ = bijection(x)
+    assert torch.allclose(undo(bijection, z), x, atol=1e-9)
+    assert torch.allclose(bijection.undo(z), bijection.inverse(z)[0], atol=1e-12)
+
+
+def test_a_module_with_an_inverse_alone_is_undone_too():
+    class Double(nn.Module):
+        def inverse(self, z):
+            return z / 2, torch.full((len(z),), -z[0].numel() * math.log(2), dtype=z.dtype)
+
+    z = numbers(POINTS)
+    assert torch.equal(Composition([Double(), Permutation([1, 0, 2, 3, 4])]).undo(z), z[:, [1, 0, 2, 3, 4]] / 2)
 
 
 def test_the_logit_too():

@@ -235,7 +235,7 @@ def test_an_adaptive_solver_agrees_and_takes_more_evaluations_for_a_smaller_tole
             evaluations.append(flow.nfe)
     assert evaluations[0] < evaluations[1] < evaluations[2]
     assert errors[0] < 1e-2
-    assert errors[2] < 1e-8
+    assert errors[2] < 1e-7  # of a tolerance of 1e-9 a step
 
 
 def test_the_adjoint_s_gradients_are_those_through_the_steps():

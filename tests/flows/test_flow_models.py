@@ -67,6 +67,18 @@ def test_the_whole_model_is_a_bijection_with_autograd_s_log_determinant(make):
 
 
 @every_model
+def test_samples_are_decoded_noise_without_the_log_determinant(make):
+    model = shaken(make()).double().eval()
+    samples = model.sample(20, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        y, _ = model.decode(model.draw(20, torch.Generator().manual_seed(0)))
+    if model.space.is_discrete:
+        assert (samples == model.space.quantize(y)).double().mean() > 0.999  # by rounding, an edge may be passed
+    else:
+        assert torch.allclose(samples, y, atol=1e-9)
+
+
+@every_model
 def test_no_coordinate_is_left_as_it_came(make):
     model = make()
     model.logit = None  # which bends all of them
