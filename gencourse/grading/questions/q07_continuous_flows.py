@@ -365,7 +365,6 @@ TRACE = Question(
 
 
 def _noise(rng: np.random.Generator, K: int, B: int, D: int, normal: bool = False) -> np.ndarray:
-    """Draws among which no example has the same one, or its opposite, twice, unless there are too few signs."""
     if normal:
         return rng.standard_normal((K, B, D))
     return rng.choice([-1.0, 1.0], (K, B, D))
@@ -843,6 +842,10 @@ def _flow_measure(at_most: float) -> Measure:
     )
 
 
+# The divergence in nats. Right flows of tanh units (one layer of 32 to 64, two of 32; the exact trace by hand or by autograd, or
+# signs; Adam, AdamW; 300 or 400 steps at rates 0.01 or 0.02), on 1 or 2 draws each: 0.013 to 0.03. Trained too little it is more:
+# 0.09 to 0.17 at a third of the rate; 0.12 to 0.20 with 300 steps of one layer of SiLU or softplus. Half the trace: 0.16 at least
+# on three draws. Data that are not scaled 0.27, one Gaussian 0.55, one Euler step 1000.
 EXPERIMENT = Question(
     id="7.8",
     title="Train a continuous flow",
