@@ -178,14 +178,14 @@ def _measured(question: Question, check: Check, measure: Measure, inputs: Inputs
         says = "some of your numbers are NaN or infinite."
     if not says:
         reached = measure.statistic(inputs, answer["value"])
-        says = f"{measure.name} is {reached:.3f}{measure.unit}"
+        says = f"{measure.name} is {_figure(reached)}{measure.unit}"
         if np.isfinite(reached) and reached <= measure.at_most:
             return CheckResult(check.name, "ok", check.points, check.points, f"{says}.")
         if not explain:
             return CheckResult(check.name, "wrong", 0, check.points)
         with np.errstate(all="ignore"):
             hint = next((hint.says for hint in measure.hints if hint.fits(measure, inputs, answer["value"])), measure.says)
-        says += f", and {measure.at_most:.3f} or less is wanted; {hint}"
+        says += f", and {_figure(measure.at_most)} or less is wanted; {hint}"
     return CheckResult(check.name, "wrong", 0, check.points, says)
 
 
@@ -294,6 +294,11 @@ def _close(check: Check, value: Any, other: Any) -> bool:
 
 def _largest(array: np.ndarray) -> float:
     return float(np.abs(array).max(initial=0))
+
+
+def _figure(number: float) -> str:
+    """A statistic as it is read: three decimals, and of what has diverged the order of magnitude."""
+    return f"{number:.3f}" if not abs(number) >= 1e6 else f"{number:.2e}"
 
 
 def _written(shape: tuple[int, ...]) -> str:

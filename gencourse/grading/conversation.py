@@ -25,7 +25,9 @@ from gencourse.grading.sandbox import DidNotStart, Stopped, Worker
 Record = dict[str, Any]
 
 _TRIES = 3
-_MOST_STARTS = 15  # each may take some seconds, which are not the student's
+_MOST_STARTS = 12  # each may take some seconds, which are not the student's
+_MOST_DEATHS = 3  # of the process that has the right answers
+_PLAIN = 2  # of a cell that is left to its definitions, those and the assignments that call nothing
 _NOTHING = 3  # is left of a cell that was stopped as a whole, as its definitions and as its plainest ones
 _PAUSE = 0.5  # seconds before another try, then four times as long
 _ODD = "something else than an answer arrived from your code."
@@ -36,7 +38,8 @@ class Limits:
     """What a submission may use: seconds for all cells and as many for all calls, of which one gets a sixth; bytes of memory.
 
     Only the time counts in which a student's cells run or functions are called, by the worker's `Clock`. What a worker takes to
-    start, and what it waits for a processor, is ours, so that a busy machine costs nobody a point.
+    start, and what it waits for a processor, is ours, so that a busy machine costs nobody a point. All of it together is bounded
+    as well: of `whole` seconds, cells that never end leave something for the calls of what they define.
     """
 
     seconds: float = 60.0
@@ -48,6 +51,11 @@ class Limits:
         return self.seconds / 6
 
     @property
+    def whole(self) -> float:
+        """Seconds for cells and calls together."""
+        return 1.5 * self.seconds
+
+    @property
     def brief(self) -> float:
         """Seconds that a cell may take without being a slow one."""
         return self.step / 10
@@ -57,7 +65,8 @@ class Conversation:
     """Asks a worker for a notebook's answers; starts another where a student's code has ended one.
 
     A cell that is stopped is left to its definitions, and left out where these stop it too; in the next worker all slow cells
-    are. When the seconds for cells are over, each cell that is left may take a brief time, until half as much again is over.
+    are. When the seconds for cells are over, each cell that is left may take a brief time, and when these have taken a quarter
+    as much again, only the plainest of it is run.
     """
 
     def __init__(
@@ -73,7 +82,9 @@ class Conversation:
         self._cells, self._slot, self._limits = cells, slot, limits
         self._shut_in, self._trusted, self._own = shut_in, trusted, own
         self._imports = sorted({question.library for question in questions})
-        self._seconds = limits.seconds + sum((q.seconds or 0.0) * sum(not c.of for c in q.checks) for q in questions)
+        trainings = sum((q.seconds or 0.0) * sum(not c.of for c in q.checks) for q in questions)
+        self._seconds = limits.seconds + trainings  # for all calls
+        self._whole = limits.whole + trainings  # for these and the cells
         self._points = {question.id: question.points for question in questions}
         # Longer than all that is asked of a worker may take; within it, each request has a limit of its own.
         self._processor = int(3 * (limits.seconds + self._seconds)) + 120
@@ -148,7 +159,7 @@ class Conversation:
         Raises:
             Stopped: if the worker's code was stopped, or there is no time left. The worker is closed then.
         """
-        left = self._seconds - self._spent
+        left = min(self._seconds - self._spent, self._whole - self._spent - self._spent_on_cells)
         if left <= 0:
             worker.close()
             raise self._over("not tried")
@@ -162,7 +173,7 @@ class Conversation:
             self._spent += worker.used
 
     def _over(self, what: str) -> Stopped:
-        return Stopped("timeout", f"{what}: the {self._seconds:.3g} seconds that all calls have together were over.")
+        return Stopped("timeout", f"{what}: the {self._whole:.3g} seconds that all cells and calls have together were over.")
 
     def _running(self) -> Worker:
         """A worker in which all cells have run."""
@@ -202,11 +213,13 @@ class Conversation:
             only_definitions = self._defining.get(cell.number, 0)
             if only_definitions == _NOTHING or not cell.source.strip():
                 continue
-            if self._spent_on_cells >= 1.5 * whole + self._limits.step / 2 * self._starts:
-                says = f"not tried: the cells before it took more than the {whole:.3g} seconds that all have together."
-                self._stopped.setdefault(cell.number, _timeout(cell.number, says))
+            over = f"the cells before it took more than the {whole:.3g} seconds that all have together."
+            if self._spent_on_cells >= 1.35 * whole:
+                self._stopped.setdefault(cell.number, _timeout(cell.number, f"not tried: {over}"))
                 continue
-            seconds = self._limits.step if only_definitions or self._spent_on_cells < whole else brief
+            if plain := self._spent_on_cells >= 1.25 * whole:
+                only_definitions = max(only_definitions, _PLAIN)
+            seconds = self._limits.step if self._spent_on_cells < whole else brief
             request = {"do": "cell", "cell": cell.number, "source": cell.source, "only definitions": only_definitions}
             late = _timeout(cell.number, f"stopped after {seconds:.3g} seconds; is there a loop that does not end?")
             try:
@@ -227,10 +240,12 @@ class Conversation:
             if answer.get("slow") is True:
                 self._defining[cell.number] = max(only_definitions, 1)
                 self._stopped.setdefault(cell.number, late)
+            elif plain and answer.get("left") is True:
+                self._stopped.setdefault(cell.number, _timeout(cell.number, f"left to its definitions: {over}"))
             errors += found
-        if errors and self._repeats:
+        step = min(self._limits.step, 1.35 * whole - self._spent_on_cells)
+        if errors and self._repeats and step > 0:
             try:
-                step = self._limits.step
                 mended = worker.request({"do": "try again", "seconds": step}, step * 1.25 + 0.5).get("mended")
                 errors = [e for e in errors if not isinstance(mended, list) or e["cell"] not in mended]
             except (Stopped, protocol.ProtocolError):
@@ -238,6 +253,8 @@ class Conversation:
                 worker.close()
                 self._worker = None
                 return
+            finally:
+                self._spent_on_cells += worker.used
         errors = [error for error in errors if error["cell"] not in self._stopped]
         if not self._given:
             self.errors = sorted([*errors, *self._stopped.values()], key=lambda error: error["cell"])
@@ -246,6 +263,8 @@ class Conversation:
                 worker.request({"do": "replace", "given": self._given}, self._limits.step)
             except Stopped:
                 self._worker = None
+            finally:
+                self._spent += worker.used
 
 
 def _timeout(cell: int, says: str) -> Record:
@@ -284,8 +303,10 @@ class Oracle:
         self._options = {question.function: question.calling() for question in questions}
         self._cell = reference_source(questions)
         self._worker: Worker | None = None
+        self._deaths = 0
         self._seconds = limits.step
         self.allowed: set[str] = set()
+        self.used = 0.0  # seconds, on answers; they are the student's, who chooses what is asked
 
     def start(self) -> Worker:
         """Its worker, with the reference's functions defined.
@@ -308,7 +329,7 @@ class Oracle:
     def __call__(self, asked: Mapping[str, Any]) -> dict[str, Any]:
         """The answer to a worker's question, as a frame; empty if there is none."""
         name, inputs, weights = asked.get("ask"), asked.get("inputs"), asked.get("weights")
-        if not isinstance(name, str) or name not in self.allowed or not isinstance(inputs, dict):
+        if not isinstance(name, str) or name not in self.allowed or not isinstance(inputs, dict) or self._deaths >= _MOST_DEATHS:
             return {}
         try:
             plain = {str(key): protocol.packed(protocol.unpacked(value)) for key, value in inputs.items()}
@@ -316,11 +337,16 @@ class Oracle:
             request["options"] = self._options[name] | {"dtype": "float64", "twice": False}
             if weights is not None:
                 request |= {"do": "pull back", "weights": protocol.packed(protocol.unpacked(weights))}
-            said = self.start().request(request, self._seconds)
+            worker = self.start()
+            try:
+                said = worker.request(request, self._seconds)
+            finally:
+                self.used += worker.used
         except protocol.ProtocolError:
             return {}
         except Stopped:
             self._worker = None
+            self._deaths += 1
             return {}
         return {key: value for key, value in said.items() if key == "value" or key.startswith("gradient of ")}
 
@@ -419,10 +445,13 @@ def refused(question: Question, status: str, says: str) -> Record:
 def _without_function(question: Question, defined: Mapping[str, list[int]], errors: Sequence[Record]) -> Record:
     name = question.function
     where = defined.get(name, [])
+    defined = {other: cells for other, cells in defined.items() if other != name}
     for error in errors:
         unparsed = error.get("type") in ("SyntaxError", "IndentationError", "TabError")
         if error["cell"] in where or (not where and unparsed):
             return refused(question, error["status"], f"{name} is not defined; {_cell_error(error)}")
+    if where:
+        return refused(question, "missing", f"{name} is defined in cell {where[-1]}, but is gone when all cells have run.")
     near = difflib.get_close_matches(name, defined, n=1, cutoff=0.7)
     hint = f'; there is "{near[0]}", so was it renamed?' if near else "."
     return refused(question, "missing", f"there is no function {name}{hint}")

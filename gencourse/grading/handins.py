@@ -68,7 +68,9 @@ class HandIn:
         Raises:
             Unreadable: if there is none.
         """
-        if self.path.is_dir() and not self.path.is_symlink():
+        if self.path.is_symlink():
+            raise Unreadable("this is a link; hand in the file itself.")
+        if self.path.is_dir():
             if _notebooks(self.path):
                 raise Unreadable(f"the folder holds more than {_MOST_IN_A_FOLDER} notebooks; hand in one.")
             raise Unreadable("there is no notebook (.ipynb) in the folder.")

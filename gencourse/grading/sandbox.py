@@ -30,9 +30,9 @@ import struct
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import gencourse
 from gencourse.grading.inside import protocol
@@ -71,6 +71,16 @@ class Stopped(Exception):
     def __init__(self, status: str, says: str) -> None:
         super().__init__(says)
         self.status, self.says = status, says
+
+
+class Answers(Protocol):
+    """Whoever answers what a worker asks in its turn; `used` are the seconds that it has computed for that so far."""
+
+    used: float
+
+    def __call__(self, asked: dict[str, Any]) -> dict[str, Any]:
+        """The answer, as a frame."""
+        ...
 
 
 def problem() -> str:
@@ -206,10 +216,8 @@ class Worker:
             self._end()
             raise
 
-    def request(
-        self, message: Mapping[str, Any], seconds: float, asked: Callable[[dict[str, Any]], dict[str, Any]] | None = None
-    ) -> dict[str, Any]:
-        """The worker's answer to one request. Before it answers it may ask in its turn, and `asked` answers.
+    def request(self, message: Mapping[str, Any], seconds: float, asked: Answers | None = None) -> dict[str, Any]:
+        """The worker's answer to one request. Before it answers it may ask in its turn; `asked` answers, in the worker's time.
 
         Raises:
             Stopped: if there is none within `seconds` by its clock, or what came is no answer. The worker is closed then.
@@ -217,18 +225,26 @@ class Worker:
         self._requests += 1
         seconds = max(seconds, 0.05)
         clock, latest = Clock(self._pid), time.monotonic() + _PATIENCE * seconds
+        before = asked.used if asked else 0.0
+
+        def used() -> float:
+            return clock() + (asked.used - before if asked else 0.0)
 
         def left() -> float:
-            return min(seconds - clock(), latest - time.monotonic())
+            return min(seconds - used(), latest - time.monotonic())
 
         try:
             protocol.send(self._connection, {**message, "id": self._requests}, latest)
             answer = protocol.receive(self._connection, left)
+            clock.heard()
             while asked is not None and "ask" in answer:
                 if left() <= 0:
                     raise TimeoutError
-                protocol.send(self._connection, asked(answer), latest)
+                said = asked(answer)
+                clock.answers()
+                protocol.send(self._connection, said, latest)
                 answer = protocol.receive(self._connection, left)
+                clock.heard()
         except TimeoutError:
             self._end()
             raise Stopped("timeout", f"stopped after {seconds:.3g} seconds; is there a loop that does not end?") from None
@@ -237,7 +253,7 @@ class Worker:
         except protocol.ProtocolError:
             answer = {}
         finally:
-            self.used = min(clock(), seconds)
+            self.used = min(used(), seconds)
         if answer.get("id") != self._requests:
             self._end()
             raise Stopped("error", "something else than an answer arrived from your code.")
@@ -355,14 +371,14 @@ def _bubblewrap(status: int | None = None, packages: list[str] | None = None, tr
     command += ["--proc", "/proc", "--tmpfs", "/proc/1", "--remount-ro", "/proc/1"]
     command += ["--perms", "1777", "--size", str(_TEMPORARY), "--tmpfs", "/tmp", "--chdir", "/tmp"]
     if packages is not None:
-        home = Path(_interpreter()).parents[1]
-        if not home.is_relative_to("/usr"):
-            for above in reversed(home.parents[:-1]):
+        for place in _interpreters_own():
+            for above in reversed(place.parents[:-1]):
                 command += ["--perms", "0755", "--dir", str(above)]
-            command += ["--ro-bind", str(home), str(home)]
+            command += ["--ro-bind", str(place), str(place)]
         for i, folder in enumerate(packages):
             command += ["--ro-bind", folder, f"/packages/{i}"]
-        shown = {"/usr": "/usr", str(home): str(home), **{folder: f"/packages/{i}" for i, folder in enumerate(packages)}}
+        shown = {str(place): str(place) for place in (Path("/usr"), *_interpreters_own())}
+        shown |= {folder: f"/packages/{i}" for i, folder in enumerate(packages)}
         for place in _courses():
             for folder, name in shown.items():
                 if place.is_relative_to(folder):
@@ -379,7 +395,15 @@ def _bubblewrap(status: int | None = None, packages: list[str] | None = None, tr
 @functools.cache
 def _bound() -> list[Path]:
     """The folders that the sandbox shows."""
-    return [Path("/usr"), Path(_interpreter()).parents[1], *map(Path, _packages(True))]
+    return [Path("/usr"), *_interpreters_own(), *map(Path, _packages(True))]
+
+
+def _interpreters_own() -> list[Path]:
+    """The interpreter and its libraries, outside of /usr. No more of the folder that they are in: it may be somebody's home."""
+    home = Path(_interpreter()).parents[1]
+    libraries = [folder / name for folder in (home, Path(sys.base_prefix)) for name in ("lib", "lib64", "lib32")]
+    found = dict.fromkeys([Path(_interpreter()), home / "pyvenv.cfg", *libraries])
+    return [place for place in found if place.exists() and not place.is_relative_to("/usr")]
 
 
 @functools.cache

@@ -20,6 +20,11 @@ def graded(*cells, limits=LIMITS, **options):
 FIRST = {
     "colab": "from google.colab import drive\ndrive.mount('/content/drive')\n%cd /content/drive/MyDrive",
     "a package that is not there": "import pandas as pd\nframe = pd.DataFrame()",
+    "wandb": "import wandb\nwandb.init(project='vae')",
+    "torchvision": "import torchvision\nfrom torchvision import transforms",
+    "a GPU's name": "import torch\nprint(torch.cuda.get_device_name(0))",
+    "a GPU that must be there": "import torch\nassert torch.cuda.is_available()",
+    "a picture saved": "import matplotlib.pyplot as plt\nplt.plot([1, 2])\nplt.savefig('/content/loss.png')",
     "a line magic as scripts write it": "get_ipython().run_line_magic('matplotlib', 'inline')",
     "the course's version": "import gencourse\nassert gencourse.__version__.split('.')\nprint(gencourse.__version__)",
     "the points of a check": "assert check('90.1').points == 3\nassert check('90.2').points == check('90.2').out_of == 2",

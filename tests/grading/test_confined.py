@@ -1,5 +1,7 @@
 """What the sandbox holds back on every kind of machine: as root and as an ordinary user, however the course is installed."""
 
+import functools
+import os
 import shutil
 import subprocess
 import sys
@@ -49,6 +51,27 @@ def test_no_answer_is_within_reach_wherever_the_course_is_installed(below, tmp_p
     for places in ((prefix / "hand-ins", tmp_path / "out"), (tmp_path / "hand-ins", prefix / "out")):
         with pytest.raises(ValueError, match="which students' code can read"):
             grade.grade(places[0], "09", places[1])
+
+
+def test_of_the_folder_that_the_interpreter_is_in_its_libraries_alone_are_shown(tmp_path, monkeypatch):
+    """Somebody has put it into their home, beside keys and marks."""
+    home = tmp_path / "home"
+    (home / "bin").mkdir(parents=True)
+    python = shutil.copy2(os.path.realpath(sys.executable), home / "bin")
+    (home / "lib").symlink_to(Path(sys.base_prefix) / "lib")
+    for name in (".ssh/key", "marks/09/secret", "bin/other"):
+        (home / name).parent.mkdir(parents=True, exist_ok=True)
+        (home / name).write_text("a secret")
+    monkeypatch.setattr(sandbox, "_interpreter", lambda: python)
+    monkeypatch.setattr(sandbox, "_bound", sandbox._bound.__wrapped__)
+    monkeypatch.setattr(sandbox, "_courses", functools.cache(sandbox._courses.__wrapped__))
+    with Worker(0, [], MEMORY) as one:
+        run(one, "import os")
+        assert said(one, f"[sorted(os.listdir({str(home)!r})), os.listdir({str(home / 'bin')!r})]") == str(
+            [["bin", "lib"], [Path(python).name]]
+        )
+    assert sandbox.reaches(home / "marks") is None
+    assert sandbox.reaches(home / "lib" / "python3" / "hand-ins") is not None
 
 
 def test_without_a_sandbox_nothing_runs_as_root(tmp_path, monkeypatch):

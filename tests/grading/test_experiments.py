@@ -54,6 +54,17 @@ QUESTION = Question(
 )
 
 
+def test_a_training_that_has_diverged_is_told_in_a_readable_number():
+    large = replace(measure(0.15), statistic=lambda inputs, answer: 10.0 ** answer[0])
+    question = replace(QUESTION, checks=(Check("better than nothing", 1, _draw, measure=large),))
+    inputs = question.draw(0)
+    for exponent, written in ((300.0, "1.00e+300 nats, and 0.150 or less"), (5.0, "100000.000 nats")):
+        answer = {"returned": "ndarray", "value": np.full(K, exponent), "repeatable": True}
+        says = assess(question, inputs, {"better than nothing": answer, "example": {}}).sentence
+        assert f"the excess over the best code is {written}" in says
+        assert len(says) < 150
+
+
 def result(function, seed=0):
     inputs = QUESTION.draw(seed)
     return assess(QUESTION, inputs, collect(QUESTION, function, inputs))

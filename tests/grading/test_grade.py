@@ -1,5 +1,6 @@
 """Grading as a whole: seeds, follow-through, retries, going on after a kill, the same bytes again."""
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -132,13 +133,48 @@ def test_the_time_that_workers_take_to_start_is_not_the_students(monkeypatch):
 
 
 def test_a_notebooks_time_is_bounded_and_what_is_said_of_it_does_not_depend_on_the_clock():
-    content = notebook(IMPORTS, *["while True: pass"] * 90, KL_RIGHT, SCALED_RIGHT)
+    content = notebook(IMPORTS, *["import time\ntime.sleep(9)\n"] * 40, KL_RIGHT, SCALED_RIGHT)
     record = grade.grade_notebook(content, toy_exercise.QUESTIONS, {"90.1": 1, "90.2": 1}, slot=0, limits=Limits(1.2, 2**29))
-    over = "not tried: the cells before it took more than the 1.2 seconds that all have together."
+    over = "{}: the cells before it took more than the 1.2 seconds that all have together."
     stopped = "stopped after {} seconds; is there a loop that does not end?"
-    assert {error["message"] for error in record["cells"]} == {stopped.format(0.2), stopped.format(0.02), over}
+    left = over.format("left to its definitions")
+    assert {error["message"] for error in record["cells"]} == {stopped.format(0.2), stopped.format(0.02), left}
+    assert [result["points"] for result in record["questions"]] == [3, 2]  # they are definitions
+    endless = "class A:\n    while True: pass\n"
+    content = notebook(IMPORTS, *[endless] * 90, KL_RIGHT, SCALED_RIGHT)
+    record = grade.grade_notebook(content, toy_exercise.QUESTIONS, {"90.1": 1, "90.2": 1}, slot=0, limits=Limits(1.2, 2**29))
+    assert over.format("not tried") in {error["message"] for error in record["cells"]}
     says = {(p["status"], p["says"].split(";")[0]) for q in record["questions"] for p in q["checks"]}
     assert says == {("timeout", "kl is not defined"), ("timeout", "scaled is not defined")}
+
+
+def test_all_that_a_hand_in_does_is_bounded_together_and_what_it_has_earned_is_kept(monkeypatch):
+    """Cells just below what is slow, a statement that is repeated, calls that end the process: each as much as it may."""
+    started, spent = [], []
+
+    class Counted(conversation.Worker):
+        def __init__(self, *args):
+            started.append(1)
+            super().__init__(*args)
+
+        def request(self, *args):
+            try:
+                return super().request(*args)
+            finally:
+                spent.append(self.used)
+
+    monkeypatch.setattr(conversation, "Worker", Counted)
+    limits = Limits(1.2, memory=2**29)
+    almost = "import os, time\ntime.sleep(0.015)\n"
+    repeated = "x = fails()\n", "def fails():\n    time.sleep(0.1)\n    return nothing\n"
+    kills = "def scaled{}(*_):\n    time.sleep(0.15)\n    os._exit(1)\n"
+    cells = [KL_RIGHT, *[almost] * 40, *repeated, *map(kills.format, range(6))]
+    more = [dataclasses.replace(toy_exercise.SCALED, id=f"90.{n}", function=f"scaled{n}") for n in range(6)]
+    every = [toy_exercise.KL, *more]
+    record = grade.grade_notebook(notebook(IMPORTS, *cells), every, {q.id: 1 for q in every}, slot=0, limits=limits)
+    assert [result["points"] for result in record["questions"]] == [3, 0, 0, 0, 0, 0, 0]
+    assert len(started) <= 12
+    assert sum(spent) <= limits.whole + limits.step  # one request may begin just before the end
 
 
 def test_a_cell_that_answers_for_the_worker_is_told_in_a_sentence_of_ours():

@@ -20,6 +20,7 @@ import numpy as np
 LARGEST_FRAME = 16 * 2**20  # bytes
 LARGEST_ARRAY = 500_000  # numbers
 _DEEPEST = 12
+_LOOKS = 0.25  # seconds after which it is asked again what is left
 
 
 Deadline = float | Callable[[], float] | None
@@ -123,7 +124,7 @@ def _left(deadline: Deadline) -> float | None:
     """The seconds to wait; 0 once it is too late, when only what has arrived already is read."""
     if deadline is None:
         return None
-    left = deadline() if callable(deadline) else deadline - time.monotonic()
+    left = min(deadline(), _LOOKS) if callable(deadline) else deadline - time.monotonic()
     return max(left, 0.01) if left > 0 else 0.0
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import __future__
 
 import ast
+import asyncio
 import builtins
 import contextlib
 import ctypes
@@ -181,21 +182,25 @@ class Notebook:
     def __init__(self, harness: Any) -> None:
         self.harness = harness
         module = types.ModuleType("__main__")
-        module.__dict__.update(__builtins__=builtins, display=lambda *_, **__: None)
+        nothing = dict.fromkeys(("display", "help", "exit", "quit"), lambda *_, **__: None)  # shells have these as well
+        module.__dict__.update(__builtins__=builtins, **nothing, In=[""], Out={}, _="", __="", ___="")
         sys.modules["__main__"] = module
         self.names = module.__dict__
         shell = Shell(self.names)
         self.names["get_ipython"] = lambda: shell
         self.failed: list[Failed] = []
+        self.flags = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT  # what cells import from __future__ holds for those below
+        self.loop: Any = None  # in which a cell waits
 
     def run(self, n: int, source: str, only_definitions: int, seconds: float = 1e6, quick: float = 1e6) -> Json:
         """Run a cell statement by statement; one that fails takes no other with it.
 
         With `only_definitions` (the cell was stopped before) functions, classes and imports are what is run of it: at 1 with the
-        assignments that are quick, at 2 with those that call nothing. A cell that takes more than its seconds goes on so.
+        assignments, at 2 with those that call nothing; all but imports have to be quick. A cell that takes more than its seconds
+        goes on so.
 
         Returns:
-            `errors`, and whether it was `slow`.
+            `errors`, whether it was `slow`, and whether something of it was `left` out.
         """
         filename = f"cell {n}"
         linecache.cache[filename] = (len(source), None, source.splitlines(keepends=True), filename)
@@ -204,26 +209,30 @@ class Notebook:
         except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
             return {"errors": [self._syntax(error)]}
         said: list[Json] = []
-        slow, flags, used = False, 0, clock.Clock(os.getpid())
+        slow, left, used = False, False, clock.Clock(os.getpid())
         for statement in statements:
             if isinstance(statement, ast.ImportFrom) and statement.module == "__future__":
-                flags |= sum(getattr(getattr(__future__, a.name, None), "compiler_flag", 0) for a in statement.names)
+                for name in statement.names:
+                    self.flags |= getattr(getattr(__future__, name.name, None), "compiler_flag", 0)
             assigns = isinstance(statement, _ASSIGNS)
             plain = assigns and not (only_definitions > 1 and any(isinstance(node, ast.Call) for node in ast.walk(statement)))
             if only_definitions and not plain and not isinstance(statement, _DEFINES):
+                left = True
                 continue
             before = {name: self.names.get(name) for name in _targets(statement)}
-            limit = seconds - used() if not only_definitions else quick if assigns else 1e6
+            limit = (
+                seconds - used() if not only_definitions else 1e6 if isinstance(statement, ast.Import | ast.ImportFrom) else quick
+            )
             try:
-                failure = self._execute(filename, statement, flags, limit)
+                failure = self._execute(filename, statement, self.flags, limit)
             except TooSlow:
                 if not only_definitions:
                     slow, only_definitions = True, 1
                 continue
             if failure is not None:
-                self.failed.append(Failed(n, filename, statement, flags, before))
+                self.failed.append(Failed(n, filename, statement, self.flags, before))
                 said.append(failure)
-        return {"errors": said, "slow": slow}
+        return {"errors": said, "slow": slow, "left": left}
 
     def try_again(self, seconds: float) -> list[int]:
         """Definitions and assignments that failed, now that all cells have run: cells may stand in another order.
@@ -286,7 +295,12 @@ class Notebook:
         """
         try:
             with _within(seconds):
-                exec(compile(ast.Module([statement], []), filename, "exec", flags, dont_inherit=True), self.names)
+                code = compile(ast.Module([statement], []), filename, "exec", flags, dont_inherit=True)
+                if code.co_flags & inspect.CO_COROUTINE:  # it waits at the top level
+                    self.loop = self.loop or asyncio.new_event_loop()
+                    self.loop.run_until_complete(eval(code, self.names))
+                else:
+                    exec(code, self.names)
             return None
         except TooSlow:
             raise
