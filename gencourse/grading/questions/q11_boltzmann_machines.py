@@ -231,6 +231,7 @@ LOG_Z = Question(
         "no couplings": lambda W, b, c: softplus(b).sum() + softplus(c).sum() + 0 * W.sum(),
         "bits": lambda *at: _log_z(*at) / math.log(2),
     },
+    harmless={"logsumexp: one maximum over everything": "there is one sum only"},
 )
 
 # --- 11.4 a sweep -----------------------------------------------------------------------------------------------------
@@ -470,6 +471,7 @@ ANNEALING = Question(
         "even temperatures": lambda states, betas, *rest: _ais(states, torch.linspace(0, 1, len(betas)).to(betas), *rest),
         "minus log Z": lambda *at: -_ais(*at),
     },
+    harmless={"logsumexp: one maximum over everything": "there is one sum only"},
 )
 
 
@@ -534,6 +536,10 @@ LABELS = Question(
         "mean over the hidden units": _labels_of(lambda v, W, U, c, d: d + softplus((c + v @ W)[:, None] + U).mean(2)),
         "d in the hidden units": _labels_of(lambda v, W, U, c, d: softplus((c + v @ W)[:, None] + U + d[:, None]).sum(2)),
         "bits": lambda *at: _labels_of()(*at) / math.log(2),
+    },
+    harmless={
+        "logsumexp: one maximum over axis 0 too": "the scores of all images are of one size",
+        "logsumexp: one maximum over everything": "the scores of all images are of one size",
     },
 )
 

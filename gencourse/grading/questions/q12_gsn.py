@@ -30,7 +30,7 @@ def _apart(rng: np.random.Generator, shape: tuple[int, ...], *thresholds: np.nda
 
 def _rates(rng: np.random.Generator) -> dict[str, float]:
     """How often a pixel is replaced, and how often by 1: never as often as not, and no two draws' nearly equal."""
-    return {"rho": float(rng.choice([0.25, 0.35, 0.45, 0.55])), "salt": float(rng.choice([0.2, 0.35, 0.65, 0.8]))}
+    return {"rho": float(rng.choice([0.25, 0.35, 0.45, 0.55])), "salt": float(rng.choice([0.2, 0.4, 0.65, 0.8]))}
 
 
 def _just_beside(rng: np.random.Generator, probability: np.ndarray | float, shape: tuple[int, ...]) -> np.ndarray:
@@ -134,7 +134,7 @@ CORRUPTION_MATRIX = Question(
     function="corruption_matrix",
     returns="(S, S)",
     reference=_corruption,
-    example={"states": [[0, 0], [1, 0]], "rho": 0.5, "salt": 0.2},
+    example={"states": [[0, 0], [1, 0]], "rho": 0.5, "salt": 0.3},
     checks=(Check("values", 2, lambda rng: _some_states(rng, S=9, D=4), rtol=1e-4, atol=3e-6),),
     mistakes={
         "transposed": lambda *at: _corruption(*at).T,
