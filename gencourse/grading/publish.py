@@ -11,6 +11,7 @@ import importlib
 import json
 import re
 import shutil
+import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -24,7 +25,7 @@ from gencourse.grading import questions
 from gencourse.grading.inside import harness
 from gencourse.grading.questions import Question
 from gencourse.grading.questions.stored import KINDS, place
-from gencourse.grading.release import available, released
+from gencourse.grading.release import released
 
 DIFFERENT = 200
 """Draws of a question that differ, at least: as many as its checks' kept draws can be put together to."""
@@ -72,22 +73,32 @@ def publish(out: Path, url: str = "", root: Path = ROOT) -> list[str]:
     """
     if not all((root / name).exists() for name in ("solutions", "book", "pyproject.toml", "_config.yml")):
         raise ValueError(
-            f"the edition is made from a clone of the repository, and this gencourse stands in {root} without one; call it there."
+            f"the edition is made from a clone of the repository, and this gencourse is installed in {root}, without one; "
+            "run `make book` in a clone, and there `.venv/bin/gencourse publish`."
         )
     target = out.resolve()
     if target.is_relative_to(root):
         raise ValueError(f"{out} lies in the repository, {root}; name a folder outside it.")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise FileExistsError(f"{out} is not an empty folder; name a new one.")
-    numbers = [number for number in available(root) if number in questions.exercises()]
+    pages = re.findall(
+        r"^\s*(?:root|- file): ((?:book|exercises)/\S+)", (root / "_toc.yml").read_text(encoding="utf-8"), re.MULTILINE
+    )
+    sources = [root / "solutions" / f"{page.split('/')[1]}.ipynb" for page in pages if page.startswith("exercises/")]
+    numbers = [source.name[:2] for source in sources]
+    for source, number in zip(sources, numbers, strict=True):
+        if not source.is_file() or number not in questions.exercises():
+            lacks = f"solutions/{source.name}" if not source.is_file() else f"file of questions q{number}_*.py"
+            raise ValueError(f"_toc.yml names exercises/{source.stem}, and there is no {lacks}.")
+    files = [*_files(root, numbers, pages)]
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".publish-") as place:
         made = Path(place) / "edition"
-        for source, path in _files(root, numbers):
+        for path in files:
             (made / path).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(source, made / path)
+            shutil.copyfile(root / path, made / path)
         (made / "exercises").mkdir()
-        for source in sorted((root / "solutions").glob("[0-9][0-9]-*.ipynb")):
+        for source in sources:
             (made / "exercises" / source.name).write_text(released(source), encoding="utf-8", newline="\n")
         for number in numbers:
             write_questions(number, made / "gencourse" / "grading" / "questions")
@@ -101,34 +112,48 @@ def publish(out: Path, url: str = "", root: Path = ROOT) -> list[str]:
     sizes = {path: path.stat().st_size for path in target.rglob("*") if path.is_file()}
     kept = sum(size for path, size in sizes.items() if path.parent.name == "questions" and path.suffix == ".npz")
     chapters = len(list((target / "book").glob("*.ipynb")))
-    return [
+    lines = [
         f"{out}: {len(numbers)} exercises, {chapters} chapters and the library in {len(sizes)} files, "
         f"{sum(sizes.values()) / 1e6:.1f} MB, of which answers, as numbers, are {kept / 1e6:.1f} MB.",
         f"On Colab its notebooks install the library from {url or home}"
         f"{'.' if url else ', so let the edition stand there, or name its address with --url.'}",
     ]
+    if unknown := _untracked(root, files):
+        lines.append(f"Git does not know {', '.join(map(str, unknown))}: look whether students may have that.")
+    return lines
 
 
-def _files(root: Path, numbers: Sequence[str]) -> Iterator[tuple[Path, Path]]:
-    """What is taken over as it is: each file, and its place in the edition."""
-    grading = root / "gencourse" / "grading"
+def _files(root: Path, numbers: Sequence[str], pages: Sequence[str]) -> Iterator[Path]:
+    """What is taken over as it is, from the root: of the library its source, of the book the pages that `_toc.yml` names.
+
+    Nothing hidden is taken, as are the copies that editors keep of a file, nor what else lies about.
+    """
+    grading = Path("gencourse", "grading")
     taken = {"__init__.py", "stored.py", *(f"{questions.module_name(number)}.toml" for number in numbers)}
-    for path in sorted((root / "gencourse").rglob("*")):
-        if not path.is_file() or path.suffix not in (".py", ".js", ".json", ".npz", ".toml", ".typed"):
+    found = (path.relative_to(root) for folder in ("gencourse", "book/_static") for path in (root / folder).rglob("*"))
+    for path in sorted(found):
+        if not (root / path).is_file() or any(part.startswith(".") for part in path.parts):
+            continue
+        if path.parts[0] == "gencourse" and path.suffix not in (".py", ".js", ".json", ".npz", ".toml", ".typed"):
             continue
         if path.parent == grading and path.stem in LEFT_OUT:
             continue
-        if path.parent == grading / "questions" and path.name not in taken:  # what judges, and the numbers, are made
-            continue
-        yield path, path.relative_to(root)
-    for path in sorted((root / "book").glob("*")):
-        if path.suffix in (".ipynb", ".md", ".bib"):
-            yield path, path.relative_to(root)
-    for path in sorted((root / "book" / "_static").rglob("*")):
-        if path.is_file():
-            yield path, path.relative_to(root)
-    for name in ("LICENSE", "pyproject.toml"):
-        yield root / name, Path(name)
+        if path.is_relative_to(grading / "questions") and not (path.parent.name == "questions" and path.name in taken):
+            continue  # what judges, and the numbers, are made
+        yield path
+    for page in (page for page in pages if page.startswith("book/")):
+        yield from (path for path in (Path(f"{page}.ipynb"), Path(f"{page}.md")) if (root / path).is_file())
+    yield from map(Path, ("book/references.bib", "LICENSE", "pyproject.toml"))
+
+
+def _untracked(root: Path, files: Sequence[Path]) -> list[Path]:
+    """Those that are not in the repository; none, if there is no way to know."""
+    try:
+        listed = subprocess.run(["git", "-C", root, "ls-files", "-z"], capture_output=True, check=True).stdout.decode()
+    except (OSError, subprocess.CalledProcessError):
+        return []
+    known = set(listed.split("\0"))
+    return [path for path in files if listed and path.as_posix() not in known]
 
 
 def _address(root: Path) -> str:

@@ -6,13 +6,19 @@ import importlib.util
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
+import textwrap
+import tomllib
+import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
+from wheels import install, run
 
+import gencourse
 from gencourse.grading import mutants, publish, questions
 from gencourse.grading.check import assess
 from gencourse.grading.inside import harness
@@ -22,7 +28,7 @@ from gencourse.grading.selftest import trivial
 
 judging = importlib.import_module("gencourse.grading.check")  # the package's `check` is the function
 ROOT = Path(__file__).parents[2]
-EXERCISES = [path.name[:2] for path in sorted((ROOT / "solutions").glob("[0-9][0-9]-*.ipynb"))]
+EXERCISES = re.findall(r"- file: exercises/(\d\d)", (ROOT / "_toc.yml").read_text(encoding="utf-8"))
 
 SHOWN = ("13: def _kl(",)
 """What chapters show as well: formulas that a mistake needs, and that no question of the exercise asks for."""
@@ -304,6 +310,60 @@ def test_what_is_stored_is_no_answer_elsewhere(edition):
             assert assess(asked, inputs, judging.collect(asked, looked_up, inputs)).points == points
 
 
+GIVING_AWAY = {
+    *("softplus", "logaddexp", "logsigmoid", "log_expit", "log_softmax", "softmax", "logsumexp", "log1p", "expm1"),
+    *("conv2d", "conv_transpose2d", "linear_sum_assignment", "wasserstein_distance", "grad", "backward", "log_det", "slogdet"),
+}
+"""What answers are made of, and judges do without: by a table of probabilities, stored numbers, the library's own functions."""
+
+
+def judges(number):
+    module = importlib.import_module(f"{questions.__name__}.{questions.module_name(number)}")
+    return ast.parse(Path(module.__file__).read_text(encoding="utf-8")), ast.parse(publish.judging(module, module.QUESTIONS)[0])
+
+
+@pytest.mark.parametrize("number", EXERCISES)
+def test_no_judge_calls_what_answers_are_made_of(number):
+    _, judge = judges(number)
+    called = [node.func for node in ast.walk(judge) if isinstance(node, ast.Call)]
+    assert not {getattr(function, "attr", getattr(function, "id", "")) for function in called} & GIVING_AWAY
+
+
+def expressions(tree, least=9):
+    """All that are long enough to tell, names aside, and each one's text."""
+    telling = (ast.BinOp, ast.UnaryOp, ast.Call, ast.Compare, ast.Subscript)
+    counted = (*telling, ast.Name, ast.Attribute, ast.Constant)
+    found = {}
+    for node in ast.walk(tree):
+        if isinstance(node, telling) and sum(isinstance(part, counted) for part in ast.walk(node)) >= least:
+            names = dict.fromkeys(part.id for part in ast.walk(node) if isinstance(part, ast.Name))
+            found.setdefault(ast.dump(Renamed(names).visit(ast.parse(ast.unparse(node)))), ast.unparse(node))
+    return found
+
+
+def test_no_judge_has_an_expression_of_an_answer():
+    """Of any exercise: of a solution, of a reference or a mistake, of what draws the inputs."""
+    answers, judging_ones = {}, {}
+    for number in EXERCISES:
+        tree, judge = judges(number)
+        named = set(publish._defined(judge))
+        for statement in (s for s in tree.body if not publish._binds(s) & named):
+            answers |= {key: f"{number}: {text}" for key, text in expressions(statement).items()}
+        judging_ones |= {key: f"{number}: {text}" for key, text in expressions(judge).items()}
+    for part in solved():
+        answers |= expressions(ast.parse("def f():\n" + textwrap.indent(textwrap.dedent(part), " ")))
+    assert len(answers) > 1000
+    assert len(judging_ones) > 50
+    assert not {f"{judging_ones[key]}  as in  {answers[key]}" for key in judging_ones.keys() & answers.keys()}
+
+
+def test_the_search_would_find_an_expression_under_other_names():
+    theirs = expressions(ast.parse("def f(mu, v):\n    return 0.5 * (v.exp() + mu**2 - 1 - v).sum(-1)\n"))
+    mine = expressions(ast.parse("half = 0.5 * (s.exp() + m**2 - 1 - s).sum(-1)"))
+    other = expressions(ast.parse("half = 0.5 * (m.exp() + m**2 - 1 - s).sum(-1)"))
+    assert theirs.keys() == mine.keys() != other.keys()
+
+
 def test_a_judge_that_answers_is_refused(tmp_path):
     module = importlib.import_module(f"{questions.__name__}.{questions.module_name('09')}")
     text = Path(module.__file__).read_text(encoding="utf-8")
@@ -350,6 +410,40 @@ def test_check_works_with_nothing_else_on_the_path(edition, tmp_path):
     assert counts.split() == [str(len(questions.of_exercise(number))) for number in EXERCISES]
 
 
+EXPERIMENTS = """
+import numpy as np
+from gencourse.grading import check, questions
+for number in questions.exercises():
+    question = questions.of_exercise(number)[-1]
+    shape = question.checks[0].measure.shape
+    check(question.id, lambda *given: np.zeros(shape(dict(zip(question.arguments, given)))))
+"""
+
+
+def test_experiments_are_measured_with_nothing_else_on_the_path(edition, tmp_path):
+    status, output, error = alone(edition, tmp_path, "-c", EXPERIMENTS)
+    assert status == 0, error
+    lines = output.splitlines()
+    assert len(lines) == len(EXERCISES)
+    for number, line in zip(EXERCISES, lines, strict=True):
+        question = questions.of_exercise(number)[-1]
+        assert line.startswith(f"{question.id}: not yet (0/{question.points} points): ")
+        assert re.search(r" is -?\d+\.\d{3}\b.* or less is wanted; ", line), line
+
+
+@pytest.mark.weekly
+@pytest.mark.parametrize("number", EXERCISES)
+def test_a_solved_notebook_is_right_with_nothing_else_on_the_path(edition, number, tmp_path):
+    (source,) = (ROOT / "solutions").glob(f"{number}-*.ipynb")
+    cells = [cell for cell in json.loads(source.read_text(encoding="utf-8"))["cells"] if cell["cell_type"] == "code"]
+    code = "\n".join(re.sub(r"(?m)^(\s*)[%!].*", r"\1pass", "".join(cell["source"])) for cell in cells)
+    (tmp_path / "solved.py").write_text(f"import matplotlib\nmatplotlib.use('agg')\n{code}\n", encoding="utf-8")
+    status, output, error = alone(edition, tmp_path, tmp_path / "solved.py")
+    assert status == 0, error
+    for question in questions.of_exercise(number):
+        assert f"{question.id}: correct ({question.points}/{question.points} points)." in output, output
+
+
 def test_its_command_submits_and_does_not_grade(edition, tmp_path):
     (source,) = (edition / "exercises").glob("09-*.ipynb")
     status, output, error = alone(edition, tmp_path, "-m", "gencourse", "submit", "09", "--notebook", source, "--name", "ada")
@@ -358,6 +452,40 @@ def test_its_command_submits_and_does_not_grade(edition, tmp_path):
     assert (tmp_path / "ada-09.ipynb").is_file()
     status, _, error = alone(edition, tmp_path, "-m", "gencourse", "grade", "x", "--exercise", "09", "--out", "y")
     assert status == 2 and "No such command" in error
+
+
+def test_all_of_the_library_is_in_a_wheel(edition):
+    """What setuptools takes besides Python are files of the kinds that pyproject.toml names."""
+    kinds = tomllib.loads((edition / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]["package-data"]
+    for path in (edition / "gencourse").rglob("*"):
+        if path.is_file() and path.suffix != ".py":
+            assert any(path.match(kind) for kind in kinds["gencourse"]), path
+        assert not path.is_dir() or (path / "__init__.py").is_file() or not list(path.glob("*.py")), path
+
+
+@pytest.mark.weekly
+def test_installed_it_checks_and_has_nothing_more(edition, tmp_path):
+    """As a student installs it: nothing but the edition's files is there, and their compiled copies."""
+    shutil.copytree(edition, tmp_path / "edition")
+    pip = (sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--wheel-dir", tmp_path)
+    run(*pip, tmp_path / "edition")
+    (wheel,) = tmp_path.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        packed = {name for name in archive.namelist() if name.startswith("gencourse/")}
+    assert packed == {path.relative_to(edition).as_posix() for path in (edition / "gencourse").rglob("*") if path.is_file()}
+    home = tmp_path / "home"
+    install(wheel, home)
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(("PYTHON", "GENCOURSE", "VIRTUAL_ENV"))}
+    output = run(home / "bin" / "python", "-c", PROGRAM, cwd=tmp_path, env=kept | {"OMP_NUM_THREADS": "1"})
+    file, first, second, _ = output.splitlines()
+    assert Path(file).is_relative_to(home)
+    assert first.startswith("9.1: not yet (0/3 points): ")
+    assert second == "9.2: correct (3/3 points)."
+    (package,) = home.glob("lib/python*/site-packages/gencourse")
+    sources = {path.relative_to(package).as_posix() for path in package.rglob("*") if path.is_file() and path.suffix != ".pyc"}
+    assert {f"gencourse/{name}" for name in sources} == packed
+    for path in package.rglob("*.pyc"):
+        assert (path.parent.parent / f"{path.name.split('.')[0]}.py").is_file()
 
 
 # --- where it may be written ------------------------------------------------------------------------------------------
@@ -376,6 +504,49 @@ def test_what_cannot_be_a_place_for_it_is_refused_before_the_work(tmp_path, monk
     with pytest.raises(ValueError, match="made from a clone"):
         publish.publish(tmp_path / "new", root=tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "full"]
+
+
+def test_a_package_without_its_clone_says_where_to_go(tmp_path):
+    shutil.copytree(
+        Path(gencourse.__file__).parent, tmp_path / "site" / "gencourse", ignore=shutil.ignore_patterns("__pycache__")
+    )
+    status, _, error = alone(tmp_path / "site", tmp_path, "-m", "gencourse", "publish", "out")
+    assert status != 0
+    assert "Traceback" not in error
+    assert "run `make book` in a clone" in " ".join(error.split())
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_lies_about_is_left_out(tmp_path):
+    """Copies that editors make of a file of questions, drafts of pages, pages that the book does not have."""
+    name = questions.module_name("09")
+    kept = [
+        *("gencourse/__init__.py", "gencourse/grading/check.py", "gencourse/grading/questions/stored.py"),
+        *(f"gencourse/grading/questions/{name}.toml", "book/09-vae.ipynb", "book/notation.md", "book/_static/a.css"),
+    ]
+    left = [
+        *(f"gencourse/grading/questions/{name}.py", f"gencourse/grading/questions/.ipynb_checkpoints/{name}-checkpoint.py"),
+        *("gencourse/grading/questions/old/answers.py", "gencourse/grading/questions/answers.py", "gencourse/.answers.py"),
+        *("gencourse/.ipynb_checkpoints/x-checkpoint.py", "gencourse/__pycache__/x.cpython-311.pyc", "gencourse/x.py.orig"),
+        *("book/09-vae-solved.ipynb", "book/.ipynb_checkpoints/09-vae-checkpoint.ipynb", "book/_static/.hidden"),
+        *("solutions/09-vae.ipynb", "tests/x.py", ".git/config", ".env", "gencourse/grading/mutants.py"),
+    ]
+    for file in (*kept, *left):
+        (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / file).write_text("")
+    found = [path.as_posix() for path in publish._files(tmp_path, ["09"], ["book/09-vae", "book/notation", "exercises/09-vae"])]
+    assert sorted(found) == sorted([*kept, "book/references.bib", "LICENSE", "pyproject.toml"])
+
+
+def test_files_that_git_does_not_know_are_named(tmp_path):
+    files = [Path("gencourse/known.py"), Path("gencourse/answers.py")]
+    (tmp_path / "gencourse").mkdir()
+    for path in files:
+        (tmp_path / path).write_text("")
+    assert publish._untracked(tmp_path, files) == []  # no repository: nobody knows
+    for command in (("init", "--quiet"), ("add", "gencourse/known.py")):
+        subprocess.run(["git", "-C", tmp_path, *command], check=True)
+    assert publish._untracked(tmp_path, files) == files[1:]
 
 
 def test_notebooks_install_from_where_the_edition_stands(tmp_path, monkeypatch):
