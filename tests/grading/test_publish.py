@@ -30,8 +30,8 @@ judging = importlib.import_module("gencourse.grading.check")  # the package's `c
 ROOT = Path(__file__).parents[2]
 EXERCISES = re.findall(r"- file: exercises/(\d\d)", (ROOT / "_toc.yml").read_text(encoding="utf-8"))
 
-SHOWN = ("13: def _kl(",)
-"""What chapters show as well: formulas that a mistake needs, and that no question of the exercise asks for."""
+SHOWN = ("07: def _velocity(", "13: def _kl(")
+"""What exercises give and chapters show as well: formulas that a mistake needs, and that no question of the exercise asks for."""
 
 
 @pytest.fixture(scope="module")
