@@ -125,6 +125,18 @@ def denoised(often=0.75, seen=2.0):
     return float(torch.softmax(log_p + Normal(points, 2.0).log_prob(torch.tensor(seen)), 0) @ points)
 
 
+def bayes():
+    """How probable the second picture is, given the copy."""
+    joint = torch.tensor([0.75 * 0.1, 0.25 * 0.6])
+    return float(joint[1] / joint.sum())
+
+
+def remembered():
+    """The second eigenvalue of the chain of one fair pixel, hit with probability 0.2 by a fair coin."""
+    C = torch.tensor([[0.9, 0.1], [0.1, 0.9]])
+    return float(torch.linalg.eigvals(C @ C).abs().min())  # for a fair pixel the posterior is C again
+
+
 COMPUTED = {
     ("03", 2): (101 * 100 / 2 / 100, [101, 100, running_sum(lambda i: i), running_sum(lambda i: i - 1)]),
     ("03", 4): (bits(), [bits(base=math.e), bits(per_pixel=False), bits() * math.log(2) ** 2, -bits()]),
@@ -145,6 +157,9 @@ COMPUTED = {
     ("08", 4): (0.1 / 0.5**2, [0.1 / 0.5, 0.1 * 0.5**2, -0.1 / 0.5**2, 0.1]),
     ("09", 1): (kl(), [2 * kl(), kl() / 2]),
     ("09", 2): (-90.0 + 93.5, [-93.5 + 90.0, 90.0 + 93.5]),
+    ("12", 0): (bayes(), [0.6 / (0.1 + 0.6), 0.25 * 0.6, 1 - bayes(), 0.25]),
+    ("12", 2): (remembered(), [remembered() ** 0.5, 0.2, 1 - remembered(), 1 - 0.2 / 2]),
+    ("12", 3): (0.5 * 0.5 + 0.5 * 0.5, [0, 0.5 * 0.5, 1]),
     ("13", 0): (0.6 / (0.6 + 0.2), [0.6 / 0.2, 0.2 / (0.6 + 0.2), 0.6 - 0.2]),
     ("13", 1): (value(half, half), [-value(half, half), math.log(0.5), jsd(half, half)]),
     ("13", 2): (slope(losses.non_saturating, 0.25), [slope(losses.minimax, 0.25), 1 / 0.25, 0.25 * 0.75]),
@@ -159,7 +174,7 @@ NUMBERS = [(number, i) for number in chapters() for i, question in enumerate(cha
 
 
 def test_there_is_a_self_test_of_about_six_questions_for_each_chapter_that_promises_one():
-    assert chapters() == ("03", "04", "05", "06", "07", "08", "09", "13", "14", "15")
+    assert chapters() == ("03", "04", "05", "06", "07", "08", "09", "12", "13", "14", "15")
     assert all(6 <= len(chapter(number)) <= 7 for number in chapters())
     assert set(COMPUTED) == set(NUMBERS)
 
