@@ -370,6 +370,26 @@ def follow_the_field(page, explorer):
     assert points.evaluate("c => c.toDataURL()") == start
 
 
+def hold_some_pixels(page, explorer):
+    told, canvas, plane = explorer.locator("output"), explorer.locator("canvas").first, explorer.locator(".plane")
+    start = canvas.evaluate("c => c.toDataURL()")
+    plane.scroll_into_view_if_needed()
+    box = plane.bounding_box()
+    page.mouse.move(box["x"] + box["width"] * 0.05, box["y"] + box["height"] * 0.5)
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] * 0.95, box["y"] + box["height"] * 0.5, steps=3)
+    page.mouse.up()
+    assert "8 pixels are held" in told.text_content()
+    page.keyboard.press("Delete")
+    assert "7 pixels are held" in told.text_content()
+    explorer.get_by_role("button", name="one sweep", exact=True).click()
+    assert told.text_content().startswith("1 sweep;") and canvas.evaluate("c => c.toDataURL()") != start
+    explorer.get_by_role("button", name="let all go", exact=True).click()
+    explorer.get_by_role("button", name="begin again", exact=True).click()
+    page.evaluate("document.activeElement.blur()")
+    assert canvas.evaluate("c => c.toDataURL()") == start
+
+
 def answer_the_questions(page, explorer):
     while explorer.get_by_role("button", name="check", exact=True).count():
         options = explorer.locator("label.option")
@@ -392,6 +412,7 @@ USES = {
     "latent_arithmetic": add_a_face,
     "warp_the_grid": walk_through_the_layers,
     "follow_the_field": follow_the_field,
+    "gibbs_sampling": hold_some_pixels,
     "self_test": answer_the_questions,
 }
 
