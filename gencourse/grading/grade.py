@@ -147,7 +147,7 @@ def grade_notebook(
         Unreadable: if it is no notebook.
         DidNotStart: if the sandbox did not start, three times.
     """
-    made = notebook.read(content, [q.function for q in every])
+    made = notebook.read(content, [q.function for q in every], every[0].id.partition(".")[0])
     cells, defined = made.cells, made.defined
     blamed = {**defined, **made.attempted}
     notes = [f"Cell {number} begins with {word}, so it was left out." for number, word in made.left_out]

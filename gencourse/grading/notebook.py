@@ -9,7 +9,8 @@ and how, is decided there and said in the instructor's guide:
    own (`%magic`, `!command`, `name?`) are left out, but for what `%time` times. A cell that begins with `%%` is left out,
    unless that only times or hides it (`%%time`, `%%capture`).
 3. Of a question's function that is defined more than once the last definition counts, but one whose body is still empty
-   never replaces one that is not.
+   never replaces one that is not. Where several exercises are answered in one notebook and ask for functions of the same name,
+   the one counts beneath which this exercise's question is checked.
 """
 
 from __future__ import annotations
@@ -105,21 +106,22 @@ def read_bytes(path: Path) -> bytes:
     return content
 
 
-def read(content: bytes, functions: Sequence[str] = ()) -> Notebook:
+def read(content: bytes, functions: Sequence[str] = (), exercise: str = "") -> Notebook:
     """A notebook, or the one in a zip archive, read in a process of its own.
 
     Args:
         content: the bytes of the file.
         functions: the names that the questions ask for.
+        exercise: that they are of, as their ids write it, such as `"9"`.
 
     Raises:
         Unreadable: if there is no notebook in it, or it is too much to read.
         RuntimeError: if the process was ended by something else than its limits.
     """
     if sys.platform == "win32":  # no limits there, and the notebook is the student's own
-        return examined(content, functions)
+        return examined(content, functions, exercise)
     command = [sys.executable, "-I", "-S", "-X", "utf8", __file__]
-    asked = json.dumps(list(functions)).encode() + b"\n" + content
+    asked = json.dumps([list(functions), exercise]).encode() + b"\n" + content
     done = subprocess.run(command, input=asked, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
     if done.returncode == -getattr(signal, "SIGKILL", 9):
         raise RuntimeError("the process that reads notebooks was killed")
@@ -146,9 +148,9 @@ def main() -> None:
 
         for name, value in ((resource.RLIMIT_CPU, _SECONDS), (resource.RLIMIT_AS, _MEMORY), (resource.RLIMIT_CORE, 0)):
             resource.setrlimit(name, (value, value))
-    functions = json.loads(sys.stdin.buffer.readline())
+    functions, exercise = json.loads(sys.stdin.buffer.readline())
     try:
-        found: dict[str, Any] = asdict(examined(sys.stdin.buffer.read(), functions))
+        found: dict[str, Any] = asdict(examined(sys.stdin.buffer.read(), functions, exercise))
     except Unreadable as error:
         found = {"unreadable": str(error)}
     except (MemoryError, RecursionError):
@@ -156,15 +158,15 @@ def main() -> None:
     sys.stdout.write(json.dumps(found))
 
 
-def examined(content: bytes, functions: Sequence[str] = ()) -> Notebook:
+def examined(content: bytes, functions: Sequence[str] = (), exercise: str = "") -> Notebook:
     """What `read` gives, in this process and without limits."""
     if not content.startswith(b"PK"):
-        return _examined(loaded(content), functions)
+        return _examined(loaded(content), functions, exercise)
     notebooks = []
     entries = _entries(content)
     for entry in entries:
         with contextlib.suppress(*([Unreadable] if len(entries) > 1 else [])):
-            notebooks.append(_examined(loaded(entry), functions))
+            notebooks.append(_examined(loaded(entry), functions, exercise))
     answers = [len(set(functions) & (notebook.defined.keys() | notebook.attempted.keys())) for notebook in notebooks]
     most = max(answers, default=0)
     if len(entries) > 1 and (most == 0 or answers.count(most) > 1):
@@ -212,12 +214,12 @@ def _entries(archive: bytes) -> list[bytes]:
         raise Unreadable("this is not a zip archive that can be opened.") from None
 
 
-def _examined(notebook: dict[str, Any], functions: Sequence[str]) -> Notebook:
+def _examined(notebook: dict[str, Any], functions: Sequence[str], exercise: str) -> Notebook:
     raw = _raw_cells(notebook) or []
     cells = _code_cells(raw)
     left_out = [(cell.number, word) for cell in cells if (word := _cell_magic(cell.source)) and word not in _ONLY_AROUND]
     trees: dict[int, ast.Module | None] = {}
-    runs = runnable(cells, functions, trees)
+    runs = runnable(cells, functions, trees, exercise)
     defined: dict[str, list[int]] = {}
     mentions: dict[str, set[str]] = {}
     for cell in runs:
@@ -265,28 +267,34 @@ def _code_cells(raw: Iterable[Any]) -> list[Cell]:
 
 
 def runnable(
-    cells: Iterable[Cell], functions: Iterable[str] = (), trees: dict[int, ast.Module | None] | None = None
+    cells: Iterable[Cell],
+    functions: Iterable[str] = (),
+    trees: dict[int, ast.Module | None] | None = None,
+    exercise: str = "",
 ) -> list[Cell]:
-    """The cells as they are run: read as a notebook reads them, without empty definitions of `functions` that are also filled in.
+    """The cells as they are run: read as a notebook reads them, without definitions of `functions` in whose place others count.
 
     Args:
         cells: as they stand in the notebook.
         functions: the names that the questions ask for.
         trees: filled with what the cells mean to Python, by number.
+        exercise: the first part of the questions' ids.
     """
     cells = [Cell(cell.number, without_magics(cell.source)) for cell in cells]
     trees = {} if trees is None else trees
     trees |= {cell.number: _tree(cell.source) for cell in cells}
-    filled = {f.name for tree in trees.values() for f in _functions(tree) if not _is_empty(f)} & set(functions)
+    functions = set(functions)
+    foreign = _of_others([tree for cell in cells if (tree := trees[cell.number])], functions, exercise)
+    filled = {f.name for tree in trees.values() for f in _functions(tree) if not _is_empty(f) and f not in foreign} & functions
     made = []
     for cell in cells:
         lines, tree = cell.source.split("\n"), trees[cell.number]
-        empty = [function for function in _functions(tree) if function.name in filled and _is_empty(function)]
-        for function in empty:
+        unwanted = [f for f in _functions(tree) if f in foreign or (f.name in filled and _is_empty(f))]
+        for function in unwanted:
             first = min([function.lineno, *(d.lineno for d in function.decorator_list)])
             lines[first - 1 : function.end_lineno] = [""] * ((function.end_lineno or first) - first + 1)
-        if tree is not None and empty:
-            gone = set(empty)
+        if tree is not None and unwanted:
+            gone = set(unwanted)
             tree.body = [node for node in tree.body if node not in gone]
         made.append(Cell(cell.number, "\n".join(lines)))
     return made
@@ -294,10 +302,27 @@ def runnable(
 
 def asked(cells: Iterable[Cell]) -> list[str]:
     """The questions that a notebook's cells call `check` for, such as `"9.1"`."""
-    trees = filter(None, (_tree(cell.source) for cell in cells))
-    calls = [node for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Call) and node.args]
+    return [id for cell in cells if (tree := _tree(cell.source)) for id in _asks(tree)]
+
+
+def _asks(tree: ast.AST) -> list[str]:
+    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and node.args]
     ids = [getattr(call.args[0], "value", None) for call in calls if getattr(call.func, "id", "") == "check"]
-    return [id for id in ids if isinstance(id, str) and re.fullmatch(r"\d+\.\d+", id)]
+    return [id for id in ids if isinstance(id, str) and re.fullmatch(r"\d{1,4}\.\d{1,4}", id)]
+
+
+def _of_others(trees: Sequence[ast.Module], functions: Iterable[str], exercise: str) -> set[ast.AST]:
+    """Definitions of these functions that answer another exercise's question: that one is what is checked next beneath them."""
+    mine, others = set(), []
+    checked = ""  # the exercise of the next check
+    for statement in (statement for tree in reversed(trees) for statement in reversed(tree.body)):
+        if not isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef):
+            checked = next((id.partition(".")[0] for id in _asks(statement)), checked)
+        elif statement.name in functions and checked == exercise:
+            mine.add(statement.name)
+        elif statement.name in functions and checked:
+            others.append(statement)
+    return {statement for statement in others if statement.name in mine}
 
 
 # --- lines of a notebook's own ----------------------------------------------------------------------------------------

@@ -30,7 +30,7 @@ import struct
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -235,16 +235,14 @@ class Worker:
 
         try:
             protocol.send(self._connection, {**message, "id": self._requests}, latest)
-            answer = protocol.receive(self._connection, left)
-            clock.heard()
+            answer = self._hear(clock, left)
             while asked is not None and "ask" in answer:
                 if left() <= 0:
                     raise TimeoutError
                 said = asked(answer)
                 clock.answers()
                 protocol.send(self._connection, said, latest)
-                answer = protocol.receive(self._connection, left)
-                clock.heard()
+                answer = self._hear(clock, left)
         except TimeoutError:
             self._end()
             raise Stopped("timeout", f"stopped after {seconds:.3g} seconds; is there a loop that does not end?") from None
@@ -258,6 +256,12 @@ class Worker:
             self._end()
             raise Stopped("error", "something else than an answer arrived from your code.")
         return answer
+
+    def _hear(self, clock: Clock, left: Callable[[], float]) -> dict[str, Any]:
+        """What it says next. The clock looks before that is read, since to be read wakes a sender that waits for an answer."""
+        protocol.wait(self._connection, left)
+        clock.heard()
+        return protocol.receive(self._connection, left)
 
     def close(self) -> None:
         """End it, and wait until nothing of it is left."""

@@ -510,6 +510,20 @@ HONEST = [
         "error",
         ("kl is not defined; cell 3", "U+00A0"),
     ),
+    More(
+        "two exercises that ask for a function of one name",
+        notebook(
+            *(IMPORTS, KL_RIGHT, 'check("90.1")', SCALED_RIGHT, 'check("90.2")'),
+            *(
+                "def kl(x):\n    return x\n",
+                'check("4.2")',
+                "def scaled(x):\n    ...\n",
+                "def other():\n    return 1",
+                'check("4.3")',
+            ),
+        ),
+        quiet=True,
+    ),
     More("thirteen hundred cells", notebook(IMPORTS, *["x = 1"] * 1300, KL_RIGHT, SCALED_RIGHT), quiet=True),
 ]
 

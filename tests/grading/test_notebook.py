@@ -209,6 +209,19 @@ def test_the_last_definition_counts_but_an_empty_one_never_replaces_one_that_is_
     assert notebook.runnable([Cell(1, "def g():\n    pass"), Cell(2, "def g():\n    return 1")], ["f"])[0].source
 
 
+def test_of_two_exercises_in_one_notebook_each_has_the_function_that_it_checks():
+    first, second = "def f(x):\n    return 1", "def f(x):\n    return 2"
+    cells = [first, 'check("3.1")', "def g(x):\n    return f(x)", second, 'for id in "4.2", "4.3":\n    print(check("4.2"))']
+    for exercise, where, gone in (("3", [2], [5]), ("4", [5], [2]), ("5", [2, 5], []), ("", [2, 5], [])):
+        made = notebook.examined(toy_exercise.notebook(*cells), ["f"], exercise)
+        assert made.defined == {"f": where, "g": [4]}
+        assert [cell.number for cell in made.cells if not cell.source.strip()] == gone
+    written_later = [*cells, "def f(x):\n    return 3"]  # nothing is checked beneath it
+    assert notebook.examined(toy_exercise.notebook(*written_later), ["f"], "3").defined["f"] == [2, 7]
+    empty = [first, 'check("3.1")', "def f(x):\n    ...", 'check("4.2")']
+    assert notebook.examined(toy_exercise.notebook(*empty), ["f"], "4").defined["f"] == [4]
+
+
 def test_uses_follows_the_notebooks_own_functions():
     cells = ["def a(x):\n    return helper(x)", "def helper(x):\n    return b(x) + np.pi\ndef b(x):\n    return a(x)"]
     made = notebook.examined(toy_exercise.notebook(*cells), ["a", "b", "nothing"])

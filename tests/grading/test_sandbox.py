@@ -175,6 +175,37 @@ def test_the_line_of_an_error_is_the_notebooks_beneath_a_decorator_of_another_fi
     assert (error["type"], error["line"], error["code"]) == ("NameError", 5, "return nothing")
 
 
+ASKS = "def kl(p, q):\n    {before}\n    for i in range(10):\n        earlier(p)\n    return p"
+
+
+class Slowly:
+    """Answers, and takes a while for it in which it computes nothing."""
+
+    used = 0.0
+
+    def __call__(self, asked):
+        time.sleep(0.05)
+        return {"value": asked["inputs"]["x"]}
+
+
+@pytest.mark.parametrize(("before", "least", "most"), [("pass", 0.0, 0.5), ("import time; time.sleep(0.6)", 0.5, 1.1)])
+def test_what_a_function_waits_for_an_earlier_answer_is_not_its_own_time(before, least, most, shut_in, monkeypatch):
+    """Neither until somebody hears what it asks, nor until it has the answer: a second, together. What it sleeps itself is."""
+    real = sandbox.protocol.wait
+
+    def late(*args):
+        time.sleep(0.05)
+        real(*args)
+
+    run(shut_in, ASKS.format(before=before))
+    shut_in.request({"do": "replace", "given": {"earlier": ["x"]}}, 20)
+    monkeypatch.setattr(sandbox.protocol, "wait", late)
+    call = {"do": "call", "function": "kl", "gradients": [], "options": {"library": "numpy", "twice": False}}
+    inputs = {name: sandbox.protocol.packed([0.5]) for name in "pq"}
+    assert shut_in.request({**call, "inputs": inputs}, 20, Slowly())["returned"] == "ndarray"
+    assert least <= shut_in.used < most
+
+
 def test_the_course_is_a_stand_in_for_students_and_real_for_the_reference(shut_in):
     run(shut_in, "from gencourse.grading import check\nresult = check('9.1')")
     assert said(shut_in, "result.points, hasattr(__import__('gencourse').grading, 'questions')") == "(0, False)"

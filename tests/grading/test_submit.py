@@ -74,7 +74,7 @@ def test_which_notebook_is_one_sentence(here):
 
 
 def test_the_notebook_of_another_exercise_is_refused_before_it_is_run(here, monkeypatch):
-    """By the questions that it asks `check` for, and by its functions: exercises 03 and 04 both have a `log_prob`."""
+    """By the questions that it asks `check` for, and by its functions."""
     refused = r"other\.ipynb is the notebook of exercise 09, not of 90; hand it in by `gencourse submit 09`\."
     other = [
         "%matplotlib inline",

@@ -69,6 +69,15 @@ def receive(connection: socket.socket, deadline: Deadline = None) -> dict[str, A
     return message
 
 
+def wait(connection: socket.socket, deadline: Deadline = None) -> None:
+    """Wait until something has arrived, or the other side has gone, and leave it there.
+
+    Raises:
+        TimeoutError: if nothing has by `deadline`.
+    """
+    _received(connection, 1, deadline, socket.MSG_PEEK)
+
+
 def packed(array: np.ndarray) -> dict[str, Any]:
     """An array as data for a frame: its type, its shape and its bytes in base64.
 
@@ -105,19 +114,23 @@ def unpacked(value: Any) -> np.ndarray:
 def _exactly(connection: socket.socket, n: int, deadline: Deadline) -> bytes:
     parts: list[bytes] = []
     while n:
-        left = _left(deadline)
-        connection.settimeout(left)
-        try:
-            part = connection.recv(min(n, 2**20))
-        except (TimeoutError, BlockingIOError):
-            if left == 0:  # and nothing has arrived
-                raise TimeoutError from None
-            continue
+        part = _received(connection, min(n, 2**20), deadline)
         if not part:
             raise EOFError
         parts.append(part)
         n -= len(part)
     return b"".join(parts)
+
+
+def _received(connection: socket.socket, n: int, deadline: Deadline, how: int = 0) -> bytes:
+    while True:
+        left = _left(deadline)
+        connection.settimeout(left)
+        try:
+            return connection.recv(n, how)
+        except (TimeoutError, BlockingIOError):
+            if left == 0:  # and nothing has arrived
+                raise TimeoutError from None
 
 
 def _left(deadline: Deadline) -> float | None:

@@ -153,7 +153,7 @@ def _sure(rng: np.random.Generator) -> Inputs:
 LEVELS = Question(
     id="4.2",
     title="The log-probability of grey levels",
-    function="log_prob",
+    function="grey_log_prob",
     returns="(B,)",
     reference=_categorical,
     example={"x": [[[[2.0]]]], "logits": np.array([0.0, 1.0, 2.0]).reshape(1, 1, 3, 1, 1)},
