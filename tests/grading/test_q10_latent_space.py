@@ -248,8 +248,10 @@ def test_the_gap_of_codes_that_are_the_factors_is_one_and_of_copies_zero():
 
 
 def encoder(activation=nn.Tanh, hidden=(32,), steps=700, lr=0.01, optimiser=torch.optim.Adam, draws=4):
-    def fit(x, W, c, V, d, sigma, points):
+    def fit(W, c, V, d, sigma, points):
         torch.manual_seed(0)
+        x = torch.tanh(torch.randn(1500, 1) * W + c) @ V.T + d
+        x = x + sigma * torch.randn_like(x)
         layers, width = [], x.shape[1]
         for size in hidden:
             layers, width = [*layers, nn.Linear(width, size), activation()], size
