@@ -137,6 +137,23 @@ def remembered():
     return float(torch.linalg.eigvals(C @ C).abs().min())  # for a fair pixel the posterior is C again
 
 
+def unit_given_another():
+    """How probable the first of two units is on when the second is, coupled by log 3."""
+    weights = torch.tensor([[1.0, 1.0], [1.0, 3.0]])  # of s_1 in the row, s_2 in the column
+    return float(weights[1, 1] / weights[:, 1].sum()), float(weights[1].sum() / weights.sum())
+
+
+def odd_parity(pixels=5):
+    """KL of the images with an odd number of ones from fair coins, nats, by the sum."""
+    odd = sum(bin(n).count("1") % 2 for n in range(2**pixels))
+    return sum(1 / odd * math.log((1 / odd) / 2**-pixels) for _ in range(odd))
+
+
+def free_energy_of_nothing(hidden=2):
+    """Of an image in a machine whose weights are zero: minus the log of the number of hidden states."""
+    return -math.log(len([0 for _ in range(2**hidden)]))
+
+
 COMPUTED = {
     ("03", 2): (101 * 100 / 2 / 100, [101, 100, running_sum(lambda i: i), running_sum(lambda i: i - 1)]),
     ("03", 4): (bits(), [bits(base=math.e), bits(per_pixel=False), bits() * math.log(2) ** 2, -bits()]),
@@ -157,6 +174,13 @@ COMPUTED = {
     ("08", 4): (0.1 / 0.5**2, [0.1 / 0.5, 0.1 * 0.5**2, -0.1 / 0.5**2, 0.1]),
     ("09", 1): (kl(), [2 * kl(), kl() / 2]),
     ("09", 2): (-90.0 + 93.5, [-93.5 + 90.0, 90.0 + 93.5]),
+    ("11", 0): (unit_given_another()[0], [0.5, 1 - unit_given_another()[0], unit_given_another()[1]]),
+    ("11", 2): (odd_parity(), [0, odd_parity() / math.log(2), math.log(32), math.log(16)]),
+    ("11", 3): (
+        free_energy_of_nothing(),
+        [math.log(4), 0, free_energy_of_nothing(1), free_energy_of_nothing() - 3 * math.log(2)],
+    ),
+    ("11", 5): (math.log((1 + 3) / 2), [(math.log(1) + math.log(3)) / 2, math.log(1 + 3), (1 + 3) / 2]),
     ("12", 0): (bayes(), [0.6 / (0.1 + 0.6), 0.25 * 0.6, 1 - bayes(), 0.25]),
     ("12", 2): (remembered(), [remembered() ** 0.5, 0.2, 1 - remembered(), 1 - 0.2 / 2]),
     ("12", 3): (0.5 * 0.5 + 0.5 * 0.5, [0, 0.5 * 0.5, 1]),
@@ -174,7 +198,7 @@ NUMBERS = [(number, i) for number in chapters() for i, question in enumerate(cha
 
 
 def test_there_is_a_self_test_of_about_six_questions_for_each_chapter_that_promises_one():
-    assert chapters() == ("03", "04", "05", "06", "07", "08", "09", "12", "13", "14", "15")
+    assert chapters() == ("03", "04", "05", "06", "07", "08", "09", "11", "12", "13", "14", "15")
     assert all(6 <= len(chapter(number)) <= 7 for number in chapters())
     assert set(COMPUTED) == set(NUMBERS)
 
