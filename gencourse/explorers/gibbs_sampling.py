@@ -154,7 +154,7 @@ def trained_on_digits() -> tuple[RBM, dict[str, Any]]:
 
     It is the recipe `binary_digits` of `gencourse.markov.rbm`, seed 0. To train it again, for some minutes of one core:
 
-        python -m gencourse.explorers.gibbs_sampling
+        python -c "from gencourse.explorers.gibbs_sampling import train; train()"
     """
     with np.load(_WEIGHTS) as file, torch.random.fork_rng(devices=[]):
         run = json.loads(str(file["run"]))
@@ -169,7 +169,7 @@ _WEIGHTS = Path(__file__).with_name("rbm_digits.npz")
 _PARTS = ("weight", "visible_bias", "hidden_bias")
 
 
-def _train() -> None:
+def train() -> None:
     """Write the file of `trained_on_digits`."""
     recipe, dataset = RECIPES[0], data.load("binary_digits")
     torch.manual_seed(0)
@@ -208,7 +208,3 @@ def _still(chain: Chain, mean: Tensor, size: tuple[int, ...]) -> Picture:
         axes.set_title(title, fontsize=9)
     figure.subplots_adjust(0.01, 0.02, 0.99, 0.87, 0.04)
     return figure
-
-
-if __name__ == "__main__":
-    _train()

@@ -17,7 +17,7 @@ const bits = (text) => Uint8Array.from(text, Number);  // "0110..." -> pixels
 const PIXELS = `
   .frame { font: 0.9rem/1.4 system-ui, sans-serif; margin: 0.5rem 0 1rem; padding: 0 6px; text-align: start; max-width: 44rem; display: grid; gap: 0.6rem; }
   .row { display: flex; flex-wrap: wrap; gap: 0.4rem; align-items: center; }
-  .row label { display: flex; gap: 0.5rem; align-items: center; min-height: 1.8rem; }
+  :is(.row, .group) label { display: flex; gap: 0.5rem; align-items: center; min-height: 1.8rem; }
   .group { display: flex; flex-wrap: wrap; gap: 0.1rem 0.8rem; align-items: center; }
   .group label { gap: 0.3rem; cursor: pointer; }
   .group input { margin: 0; width: 1rem; height: 1rem; accent-color: #0072b2; }

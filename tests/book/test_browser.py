@@ -390,6 +390,25 @@ def hold_some_pixels(page, explorer):
     assert canvas.evaluate("c => c.toDataURL()") == start
 
 
+def walk_some_steps(page, explorer):
+    told, state = explorer.locator("output"), explorer.locator("canvas").nth(3)
+    start, image = told.text_content(), state.evaluate("c => c.toDataURL()")
+    for name in ("one step", "100 steps"):
+        explorer.get_by_role("button", name=name, exact=True).click()
+    first = told.text_content()
+    assert first.startswith("Step 101:") and state.evaluate("c => c.toDataURL()") != image
+    explorer.get_by_role("radio", name="plain", exact=True).check()
+    explorer.get_by_role("slider", name="Noise").focus()
+    page.keyboard.press("ArrowRight")
+    explorer.get_by_role("button", name="100 steps", exact=True).click()
+    assert told.text_content().startswith("Step 201:") and explorer.locator("tbody tr").count() == 2
+    explorer.get_by_role("radio", name="with walkback", exact=True).check()
+    explorer.get_by_role("slider", name="Noise").focus()
+    page.keyboard.press("ArrowLeft")
+    explorer.get_by_role("button", name="begin again", exact=True).click()
+    assert told.text_content() == start
+
+
 def answer_the_questions(page, explorer):
     while explorer.get_by_role("button", name="check", exact=True).count():
         options = explorer.locator("label.option")
@@ -413,6 +432,7 @@ USES = {
     "warp_the_grid": walk_through_the_layers,
     "follow_the_field": follow_the_field,
     "gibbs_sampling": hold_some_pixels,
+    "chain_of_reconstructions": walk_some_steps,
     "self_test": answer_the_questions,
 }
 
