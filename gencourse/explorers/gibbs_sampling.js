@@ -137,7 +137,7 @@ function render({ model, el }) {
       text("digits", l - 6, (y(low) + y(high)) / 2 + 4, "end"),
       draft("polyline", { class: "trace", points: energies.map((f, k) => `${x(k).toFixed(1)},${y(f).toFixed(1)}`).join(" "), fill: "none", stroke: SIGN, "stroke-width": 1.8 }),
       draft("circle", { cx: x(energies.length - 1), cy: y(energies.at(-1)), r: 3.5, fill: SIGN }),
-      text(`free energy F(v) after each of the last ${SHOWN} sweeps`, (l + W - r) / 2, H - 4, "middle"),
+      text(`free energy F(v), the last ${SHOWN} sweeps`, (l + W - r) / 2, H - 4, "middle"),
     );
     chart.setAttribute("aria-label", `The free energy after each of the last sweeps; now ${signed(energies.at(-1))} nats. Nine tenths of the test digits lie between ${signed(low)} and ${signed(high)}; noise lies at ${signed(noise)} on average.`);
   }
