@@ -409,6 +409,45 @@ def walk_some_steps(page, explorer):
     assert told.text_content() == start
 
 
+def walk_along_two_directions(page, explorer):
+    explorer.locator(".frame[data-rows='7']").wait_for()
+    told, face, plane = explorer.locator("output"), explorer.locator("canvas.face"), explorer.locator(".plane")
+    start, image = told.text_content(), face.evaluate("c => c.toDataURL()")
+    plane.scroll_into_view_if_needed()
+    box = plane.bounding_box()
+    page.mouse.move(box["x"] + box["width"] * 0.5, box["y"] + box["height"] * 0.5)
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] * 0.9, box["y"] + box["height"] * 0.2, steps=5)
+    page.mouse.up()
+    dragged = face.evaluate("c => c.toDataURL()")
+    assert told.text_content() != start and dragged != image
+    page.keyboard.press("Shift+ArrowLeft")
+    assert face.evaluate("c => c.toDataURL()") != dragged
+    explorer.get_by_role("combobox", name="Direction across").select_option(index=4)
+    assert "across (z" in told.text_content()
+    explorer.get_by_role("combobox", name="Direction across").select_option(index=0)
+    explorer.get_by_role("button", name="back to the centre", exact=True).click()
+    assert told.text_content() == start and face.evaluate("c => c.toDataURL()") == image
+
+
+def move_beta(page, explorer):
+    told, back, plane = explorer.locator("output"), explorer.locator("canvas.back"), explorer.locator(".plane")
+    start, image = told.text_content(), back.evaluate("c => c.toDataURL()")
+    plane.scroll_into_view_if_needed()
+    ring, last = explorer.locator(".mark").bounding_box(), explorer.locator(".plane circle").last.bounding_box()
+    page.mouse.move(ring["x"] + ring["width"] / 2, ring["y"] + ring["height"] / 2)
+    page.mouse.down()
+    page.mouse.move(last["x"] + last["width"] / 2, last["y"] + last["height"] / 2, steps=5)
+    page.mouse.up()
+    assert told.text_content() != start and back.evaluate("c => c.toDataURL()") != image
+    most = plane.get_attribute("aria-valuenow")
+    assert most == plane.get_attribute("aria-valuemax")
+    page.keyboard.press("ArrowRight")
+    assert int(plane.get_attribute("aria-valuenow")) == int(most) - 1
+    page.keyboard.press("Home")
+    assert told.text_content() == start and back.evaluate("c => c.toDataURL()") == image
+
+
 def answer_the_questions(page, explorer):
     while explorer.get_by_role("button", name="check", exact=True).count():
         options = explorer.locator("label.option")
@@ -433,6 +472,8 @@ USES = {
     "follow_the_field": follow_the_field,
     "gibbs_sampling": hold_some_pixels,
     "chain_of_reconstructions": walk_some_steps,
+    "two_latent_directions": walk_along_two_directions,
+    "rate_and_distortion": move_beta,
     "self_test": answer_the_questions,
 }
 
