@@ -270,7 +270,7 @@ def test_a_stroke_holds_pixels_and_the_others_go_on(opened):
     page.mouse.up()
     held = {i: 1 for i in range(16, 24)}
     assert shows(page, chain.advance(0, held=held))
-    assert "8 pixels are held" in page.locator("output").text_content()
+    assert "8 pixels are held; the mean is of 0." in page.locator("output").text_content()
     page.get_by_role("radio", name="black", exact=True).check()
     page.mouse.click(*centre(page, 18))
     held[18] = 0
