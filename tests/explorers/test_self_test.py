@@ -174,6 +174,8 @@ COMPUTED = {
     ("08", 4): (0.1 / 0.5**2, [0.1 / 0.5, 0.1 * 0.5**2, -0.1 / 0.5**2, 0.1]),
     ("09", 1): (kl(), [2 * kl(), kl() / 2]),
     ("09", 2): (-90.0 + 93.5, [-93.5 + 90.0, 90.0 + 93.5]),
+    ("10", 1): (6.0 - 5.0, [12 - 5, 6 + 5, 12 + 6 - 5]),
+    ("10", 2): (0.1 * math.sqrt(4), [0.1 * 4, 0.1 / math.sqrt(4), 0.1 / 4]),
     ("11", 0): (unit_given_another()[0], [0.5, 1 - unit_given_another()[0], unit_given_another()[1]]),
     ("11", 2): (odd_parity(), [0, odd_parity() / math.log(2), math.log(32), math.log(16)]),
     ("11", 3): (
@@ -198,7 +200,7 @@ NUMBERS = [(number, i) for number in chapters() for i, question in enumerate(cha
 
 
 def test_there_is_a_self_test_of_about_six_questions_for_each_chapter_that_promises_one():
-    assert chapters() == ("03", "04", "05", "06", "07", "08", "09", "11", "12", "13", "14", "15")
+    assert chapters() == ("03", "04", "05", "06", "07", "08", "09", "10", "11", "12", "13", "14", "15")
     assert all(6 <= len(chapter(number)) <= 7 for number in chapters())
     assert set(COMPUTED) == set(NUMBERS)
 
