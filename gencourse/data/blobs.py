@@ -7,6 +7,7 @@ The blob moves over twice as many places across as up and down: the factors diff
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -68,9 +69,6 @@ def blobs(*, seed: int = 0) -> BlobDataset:
     images, held_out = draw_blobs(factors), len(factors) // 10
     cut = len(factors) - 2 * held_out
     parts = {"train": slice(cut), "valid": slice(cut, cut + held_out), "test": slice(cut + held_out, None)}
-    return BlobDataset(
-        name="blobs",
-        space=Space((1, SIDE, SIDE), levels=256),
-        **{part: images[where] for part, where in parts.items()},
-        **{f"{part}_factors": factors[where] for part, where in parts.items()},
-    )
+    tensors: dict[str, Any] = {part: images[where] for part, where in parts.items()}
+    tensors |= {f"{part}_factors": factors[where] for part, where in parts.items()}
+    return BlobDataset(name="blobs", space=Space((1, SIDE, SIDE), levels=256), **tensors)

@@ -29,10 +29,12 @@ def as_sent(network: nn.Module, *, dtype: torch.dtype = torch.float16) -> nn.Seq
         layer = copy.deepcopy(layer).cpu().double().eval().requires_grad_(False)
         if isinstance(layer, nn.BatchNorm2d) and layers and isinstance(layers[-1], nn.Conv2d):
             before, norm = layers[-1], layer
-            scale = norm.weight / (norm.running_var + norm.eps).sqrt()  # type: ignore[operator]
+            mean, var = norm.running_mean, norm.running_var
+            assert mean is not None and var is not None, "a batch norm that keeps no statistics cannot be folded in"
+            scale = norm.weight / (var + norm.eps).sqrt()
             bias = before.bias if before.bias is not None else torch.zeros_like(scale)
             before.weight = nn.Parameter(before.weight * scale.view(-1, 1, 1, 1), requires_grad=False)
-            before.bias = nn.Parameter((bias - norm.running_mean) * scale + norm.bias, requires_grad=False)
+            before.bias = nn.Parameter((bias - mean) * scale + norm.bias, requires_grad=False)
             continue
         plain = isinstance(layer, nn.Conv2d) and layer.groups == 1 and layer.dilation == (1, 1)
         if not plain and type(layer) not in (nn.Linear, nn.Flatten, *_ACTIVATIONS):

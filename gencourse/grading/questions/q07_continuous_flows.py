@@ -10,6 +10,7 @@ mistake loses points on every seed.
 
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -157,8 +158,8 @@ def _advance(
     return z + outer(h) * total
 
 
-_EULER = {"c": (0,), "a": ((),), "b": (1,)}
-_MIDPOINT = {"c": (0, 0.5), "a": ((), (0.5,)), "b": (0, 1)}
+_EULER: dict[str, Any] = {"c": (0,), "a": ((),), "b": (1,)}
+_MIDPOINT: dict[str, Any] = {"c": (0, 0.5), "a": ((), (0.5,)), "b": (0, 1)}
 _WHOLE = ((), (1,), (0, 1), (0, 0, 1))
 
 
@@ -310,7 +311,7 @@ SOLVE = Question(
 # --- 7.4 the trace ----------------------------------------------------------------------------------------------------
 
 
-def _placed(rng: np.random.Generator, B: int, D: int, H: int) -> Inputs:
+def _placed(rng: np.random.Generator, B: int, D: int, H: int) -> dict[str, Any]:
     return {"t": rng.uniform(0.3, 0.9), "z": rng.standard_normal((B, D)), **_weights(rng, D, H)}
 
 

@@ -357,8 +357,8 @@ def _up(y: Tensor, w: Tensor) -> Tensor:
 
 def _features(small: np.ndarray) -> np.ndarray:
     """What each weight of a kernel adds to each pixel of the large images: (16, N * 2H * 2W)."""
-    small = torch.from_numpy(small.astype(float))
-    return np.stack([_up(small, place.reshape(4, 4)).flatten().numpy() for place in torch.eye(16).double()])
+    y = torch.from_numpy(small.astype(float))
+    return np.stack([_up(y, place.reshape(4, 4)).flatten().numpy() for place in torch.eye(16).double()])
 
 
 def _pairs(rng: np.random.Generator, N: int = 20, unseen: int = 20, side: int = 8) -> Inputs:
@@ -372,7 +372,7 @@ def _pairs(rng: np.random.Generator, N: int = 20, unseen: int = 20, side: int = 
     w = np.outer(ramp + rng.uniform(0.1, 0.4, 4), ramp + rng.uniform(0.1, 0.4, 4)) + rng.normal(0, 0.3, (4, 4))
     white = rng.standard_normal((N + unseen, side + 1, side + 1))
     y = (white[:, 1:, 1:] + white[:, :-1, 1:] + white[:, 1:, :-1] + white[:, :-1, :-1]) / 2
-    seen, unseen = _features(y[:N]), _features(y[N:])
+    seen, others = _features(y[:N]), _features(y[N:])
     clean = w.ravel() @ seen
     large = clean.reshape(N, 2 * side, 2 * side) + 0.2 * rng.standard_normal((N, 2 * side, 2 * side))
     return {
@@ -382,7 +382,7 @@ def _pairs(rng: np.random.Generator, N: int = 20, unseen: int = 20, side: int = 
         "_squares": seen @ seen.T,
         "_products": seen @ large.ravel(),
         "_means": seen.mean(1),
-        "_unseen": unseen @ unseen.T,
+        "_unseen": others @ others.T,
     }
 
 
