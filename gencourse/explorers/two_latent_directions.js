@@ -11,7 +11,7 @@ const STYLE = `${PIXELS}
   select { min-width: 0; max-width: 100%; }
   table { border-collapse: collapse; width: 100%; max-width: 34rem; font-variant-numeric: tabular-nums; font-size: 1em; margin: 0; }
   th { text-align: start; font-weight: 400; padding: 0.1rem 0.5rem 0.1rem 0; white-space: nowrap; }
-  thead th { font-size: 0.9em; opacity: 0.85; vertical-align: bottom; }
+  thead th { font-size: 0.9em; opacity: 0.85; vertical-align: bottom; white-space: normal; }
   td, thead th:nth-child(n+3) { text-align: end; padding: 0.1rem 0 0.1rem 0.6rem; white-space: nowrap; }
   td.line { width: 45%; padding: 0.1rem 8px; }
   td.much { font-weight: 700; }
@@ -45,7 +45,7 @@ function render({ model, el }) {
   };
   const directions = rows(model.get("directions")), starts = rows(model.get("starts"));
   const z = (at) => place(starts[model.get("start")], ...model.get("axes").map((i) => directions[i]), at);
-  const plain = (i) => names[i].split(",")[0];
+  const plain = (i) => names[i].split(" (")[0];
 
   function paint(context, image, left = 0, top = 0) {
     const pixels = context.createImageData(width, height), n = width * height;
@@ -77,24 +77,25 @@ function render({ model, el }) {
     make("label", {}, ["across", picks[0]]), make("label", {}, ["upwards", picks[1]]), make("label", {}, ["from", from]),
     button("back to the centre", () => move(0, 0)),
   ]);
-  const lines = factors.map(({ name: factor, binary, low }) => {
+  const lines = factors.map(({ name: factor, low, high }) => {
     const before = make("i", { class: "before" }), now = make("i", { class: "now" });
     const cells = ["now-value", "across", "up"].map((kind) => make("td", { class: kind }));
     const row = make("tr", {}, [
       make("th", { scope: "row" }, [factor.replace("_", " ")]),
       make("td", { class: "line", "aria-hidden": "true" }, [make("div", { class: "track" }, [before, now])]), ...cells,
     ]);
-    return { row, before, now, cells, low, binary };
+    return { row, before, now, cells, low, high };
   });
   const head = ["factor", "as the reader reads it", "here", "\u2192 across", "\u2191 up"].map((text) => make("th", { scope: "col" }, [text]));
   const table = make("table", { "aria-label": "What the reader reads" }, [
     make("thead", {}, [make("tr", {}, head)]), make("tbody", {}, lines.map(({ row }) => row)),
   ]);
   const told = make("output", { class: "told", "aria-live": "polite" }), finds = make("div", { class: "finds" });
+  const ranges = factors.map(({ name: factor, binary, low, high }) => `${factor.replace("_", " ")}: ${binary ? "a probability" : `${signed(low)} to ${signed(high)}`}`).join("; ") + ".";
   const help = make("div", { class: "help" }, [
     "Drag the ring, or focus the plane and use the arrow keys. The dot is the reading here, the line that at the centre. The last two "
     + "columns: how much the reading changes from edge to edge through the centre; bold where it is a quarter of the factor's range or "
-    + "more. Pose goes from \u22121 to 1, the others from 0 to 1; of glasses and hair it is a probability.",
+    + `more. ${ranges}`,
   ]);
   const root = el.shadowRoot ?? el.attachShadow({ mode: "open" });
   const frame = make("div", { class: "frame" }, [controls, pictures, told, table, finds, help]);
@@ -128,19 +129,19 @@ function render({ model, el }) {
     paint(face.getContext("2d"), image);
     mark.style.left = `${50 * (1 + at[0] / reach)}%`;
     mark.style.top = `${50 * (1 - at[1] / reach)}%`;
-    lines.forEach(({ before, now, cells, low }, i) => {
-      const part = (v) => `${(100 * (Math.min(1, Math.max(low, v)) - low)) / (1 - low)}%`;
+    lines.forEach(({ before, now, cells, low, high }, i) => {
+      const part = (v) => `${(100 * (Math.min(high, Math.max(low, v)) - low)) / (high - low)}%`;
       before.style.left = part(centre[i]);
       now.style.left = part(values[i]);
       cells[0].textContent = text(values[i]);
       changes.forEach((along, axis) => {
         cells[axis + 1].textContent = change(along[i]);
-        cells[axis + 1].classList.toggle("much", Math.abs(along[i]) >= MUCH * (1 - low));
+        cells[axis + 1].classList.toggle("much", Math.abs(along[i]) >= MUCH * (high - low));
       });
     });
     told.textContent = `${text(at[0])} across (${plain(axes[0])}) and ${text(at[1])} up (${plain(axes[1])}), in standard deviations of the prior.`;
     finds.replaceChildren(...changes.map((along, axis) => {
-      const order = along.map((v, i) => [Math.abs(v) / (1 - factors[i].low), i]).sort(([a], [b]) => b - a).slice(0, 3);
+      const order = along.map((v, i) => [Math.abs(v) / (factors[i].high - factors[i].low), i]).sort(([a], [b]) => b - a).slice(0, 3);
       const most = order.map(([, i]) => `${factors[i].name.replace("_", " ")} ${change(along[i])}`).join(", ");
       return make("div", {}, [`Along ${names[axes[axis]]}, most changes: ${most}.`]);
     }));
