@@ -64,7 +64,7 @@ function render({ model, el }) {
       x1: x(l), y1: y(distortions[k] + slope * (l - rates[k])), x2: x(r), y2: y(distortions[k] + slope * (r - rates[k])), stroke: "currentColor", ...style,
     });
     const label = ({ beta: b }, i) => draft("text", {
-      x: x(rates[i]) + (x(rates[i]) > 0.8 * W ? -12 : 12), y: y(distortions[i]) - 7, fill: "currentColor", "text-anchor": x(rates[i]) > 0.8 * W ? "end" : "start",
+      x: x(rates[i]) + (x(rates[i]) > 0.8 * W ? -12 : 12), y: y(distortions[i]) + (x(rates[i]) > 0.8 * W ? 18 : -7), fill: "currentColor", "text-anchor": x(rates[i]) > 0.8 * W ? "end" : "start",
     }, [`\u03b2 = ${b}`]);
     svg.setAttribute("viewBox", `0 0 ${W} ${H}`);
     svg.replaceChildren(

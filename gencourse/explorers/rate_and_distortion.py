@@ -133,8 +133,8 @@ def trained_on_digits() -> tuple[list[VAE], dict[str, Any]]:
 
 
 _WEIGHTS = Path(__file__).with_name("beta_digits.npz")
-_BETAS = (0.03, 0.1, 0.3, 1.0, 2.0, 4.0, 8.0)
-_FIT: dict[str, Any] = {"steps": 2500, "batch_size": 100, "lr": 5e-3, "ema": 0.99}
+_BETAS = (0.1, 0.25, 0.5, 1.0, 1.5, 2.0, 3.0, 5.0)
+_FIT: dict[str, Any] = {"steps": 3000, "batch_size": 100, "lr": 3e-3, "ema": 0.99}
 
 
 def _model(beta: float) -> VAE:

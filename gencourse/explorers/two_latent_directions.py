@@ -145,10 +145,10 @@ def read(sent: nn.Sequential, model: VAE, levels: Tensor) -> Tensor:
 
 
 def plain_faces(n: int = 5000, seed: int = 0) -> FaceDataset:
-    """Drawn faces of 24 x 24 pixels that differ in smile, pose and glasses alone, divided as those of `faces` are; pose is in [-0.5, 0.5].
+    """Drawn faces of 24 x 24 pixels that differ in smile, pose and glasses alone, divided as those of `faces` are.
 
-    In `faces` the tones of skin, hair and background change many more pixels than a smile does; a small VAE spends its code on
-    them, and none on the smile.
+    Pose is in [-0.5, 0.5]. In `faces` the tones of skin, hair and background and a head that turns further change many more
+    pixels than a smile does; a small VAE spends its code on them, and none on the smile.
     """
     drawn = sample_factors(n, torch.Generator().manual_seed(seed))
     factors = Factors(smile=drawn.smile, pose=0.5 * drawn.pose, glasses=drawn.glasses, hair=1.0)
