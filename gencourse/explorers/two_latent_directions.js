@@ -91,11 +91,14 @@ function render({ model, el }) {
     make("thead", {}, [make("tr", {}, head)]), make("tbody", {}, lines.map(({ row }) => row)),
   ]);
   const told = make("output", { class: "told", "aria-live": "polite" }), finds = make("div", { class: "finds" });
-  const ranges = factors.map(({ name: factor, binary, low, high }) => `${factor.replace("_", " ")}: ${binary ? "a probability" : `${signed(low)} to ${signed(high)}`}`).join("; ") + ".";
+  const ranges = factors.map(({ name: factor, binary, low, high, score }) => {
+    const known = score === null ? "" : binary ? `, right on ${(100 * score).toFixed(0)} % of drawn faces` : `, read with an error of ${score.toFixed(2)} on drawn faces`;
+    return `${factor.replace("_", " ")}: ${binary ? "a probability" : `${signed(low)} to ${signed(high)}`}${known}`;
+  }).join("; ");
   const help = make("div", { class: "help" }, [
     "Drag the ring, or focus the plane and use the arrow keys. The dot is the reading here, the line that at the centre. The last two "
     + "columns: how much the reading changes from edge to edge through the centre; bold where it is a quarter of the factor's range or "
-    + `more. ${ranges}`,
+    + `more. What the reader reads: ${ranges}.`,
   ]);
   const root = el.shadowRoot ?? el.attachShadow({ mode: "open" });
   const frame = make("div", { class: "frame" }, [controls, pictures, told, table, finds, help]);

@@ -90,6 +90,7 @@ class TwoLatentDirections(Explorer):
                     "binary": name in BINARY,
                     "low": round(float(values.min()), 1),  # of the faces given
                     "high": round(float(values.max()), 1),
+                    "score": reader.scores.get(name),
                 }
                 for name, values in factors.items()
                 if name in shown
