@@ -9,6 +9,7 @@ within 1e-5, since none is near 0.
 import itertools
 import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
@@ -253,7 +254,7 @@ DENOISING = Question(
         "absolute error": _denoising_of(cost=lambda off: off.abs().sum(1)),
         "no tanh": _denoising_of(code=lambda damaged, W: damaged @ W.mT),
         "blanked numbers only": _of_blanked,
-        "numbers that were left only": lambda *at: _of_blanked(*at, blanked=False),
+        "numbers that were left only": lambda x, W, V, u, rho: _of_blanked(x, W, V, u, rho, blanked=False),
         "code damaged": lambda x, W, V, u, rho: ((_blanked(torch.tanh(x @ W.mT), u[:, : len(W)], rho) @ V.mT - x) ** 2).sum(1),
         "mean over the batch": lambda *at: _denoising(*at).mean(),
         "sum over the batch": lambda *at: _denoising(*at).sum(),
@@ -335,16 +336,23 @@ DENOISED = Question(
 
 def _layers(rng: np.random.Generator, L: int) -> Inputs:
     """Layers whose convolution leaves a remainder in half of the cases, and whose maps have a size of one at least."""
-    rows = []
+    rows: list[tuple[Any, ...]] = []
     while len(rows) < L:
         n, k, s = rng.integers(5, 40), rng.integers(2, 6), rng.integers(2, 4)
         p, o = rng.integers(1, k), rng.integers(0, s)
         remainder = (n + 2 * p - k) % s
         if bool(remainder) == bool(len(rows) % 2):
             rows.append((n, k, s, p, o))
-        if len(rows) == L and (np.ptp(rows, axis=0) == 0).any():  # each number matters
+        if len(rows) == L and not _tell_apart(*np.array(rows).T):
             rows = []
     return dict(zip("nkspo", np.array(rows, dtype=float).T, strict=True))
+
+
+def _tell_apart(n: np.ndarray, k: np.ndarray, s: np.ndarray, p: np.ndarray, o: np.ndarray) -> bool:
+    """Whether each number matters, one step too few is not the same as padding on one side, nor n / s as one place too few."""
+    differ = all(np.ptp(number) > 0 for number in (n, k, s, p, o))
+    one_side = ((n + 2 * p - k - 1) // s != (n + p - k) // s).any()
+    return bool(differ and one_side and (n // s != (n + 2 * p - k) // s).any())
 
 
 def _down(n: Tensor, k: Tensor, s: Tensor, p: Tensor, o: Tensor) -> Tensor:
@@ -371,6 +379,7 @@ SIZES = Question(
         "not rounded": _sizes_of(down=lambda n, k, s, p, o: (n + 2 * p - k) / s + 1),
         "rounded up": _sizes_of(down=lambda n, k, s, p, o: torch.ceil((n + 2 * p - k) / s) + 1),
         "one missing": _sizes_of(down=lambda n, k, s, p, o: torch.floor((n + 2 * p - k) / s)),
+        "kernel too long": _sizes_of(down=lambda n, k, s, p, o: torch.floor((n + 2 * p - k - 1) / s) + 1),
         "padding on one side": _sizes_of(down=lambda n, k, s, p, o: torch.floor((n + p - k) / s) + 1),
         "padding forgotten": _sizes_of(down=lambda n, k, s, p, o: torch.floor((n - k) / s) + 1),
         "stride forgotten": _sizes_of(down=lambda n, k, s, p, o: n + 2 * p - k + 1),

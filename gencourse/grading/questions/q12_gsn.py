@@ -8,6 +8,7 @@ stationary distribution of a slow chain, which divides rounding by 1 minus the s
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
@@ -28,20 +29,21 @@ def _apart(rng: np.random.Generator, shape: tuple[int, ...], *thresholds: np.nda
         u[near] = rng.uniform(0, 1, int(near.sum()))
 
 
-def _rates(rng: np.random.Generator) -> dict[str, float]:
+def _rates(rng: np.random.Generator) -> dict[str, Any]:
     """How often a pixel is replaced, and how often by 1: never as often as not, and no two draws' nearly equal."""
     return {"rho": float(rng.choice([0.25, 0.35, 0.45, 0.55])), "salt": float(rng.choice([0.2, 0.4, 0.65, 0.8]))}
 
 
 def _just_beside(rng: np.random.Generator, probability: np.ndarray | float, shape: tuple[int, ...]) -> np.ndarray:
-    """A little above or below: whoever takes another probability decides otherwise."""
-    return probability + 0.03 * rng.choice([-1, 1], shape)
+    """A little above or below, between 0 and 1: whoever takes another probability decides otherwise."""
+    side = np.where(np.abs(probability - 0.5) < 0.46, rng.choice([-1, 1], shape), np.sign(0.5 - probability))
+    return probability + 0.03 * side
 
 
 # --- 12.1 corruption --------------------------------------------------------------------------------------------------
 
 
-def _to_corrupt(rng: np.random.Generator, *shape: int) -> dict[str, np.ndarray]:
+def _to_corrupt(rng: np.random.Generator, *shape: int) -> dict[str, Any]:
     """Images and uniforms. A quarter of the pixels is hit or missed narrowly, of another quarter the coin falls narrowly."""
     rates = _rates(rng)
     rho, salt = rates["rho"], rates["salt"]
@@ -83,7 +85,6 @@ CORRUPTION = Question(
         "a fair coin": _corrupt_of(put=lambda x, u, v, rho, salt: v < 0.5),
         "grey": _corrupt_of(put=lambda x, u, v, rho, salt: v),
         "salt itself": _corrupt_of(put=lambda x, u, v, rho, salt: salt.expand_as(x)),
-        "u decides both": _corrupt_of(put=lambda x, u, v, rho, salt: u < salt),
         "v decides both": _corrupt_of(hit=lambda u, v, rho, salt: v < rho),
         "u and v exchanged": lambda x, u, v, rho, salt: _corrupt(x, v, u, rho, salt),
         "rho and salt exchanged": lambda x, u, v, rho, salt: _corrupt(x, u, v, salt, rho),
@@ -213,6 +214,7 @@ def _to_draw(rng: np.random.Generator, one: np.ndarray) -> np.ndarray:
     """Uniforms for these probabilities: half of them decide narrowly, some against all odds."""
     kind = rng.integers(0, 8, one.shape)
     against = np.where(one > 0.5, (one + 1) / 2, one / 2)
+    against = np.where(np.abs(one - 0.5) < 0.49, against, 0.5)  # no number that float32 takes for 0 or 1
     return np.where(kind < 4, _just_beside(rng, one, one.shape), np.where(kind == 4, against, _apart(rng, one.shape, one)))
 
 
