@@ -351,7 +351,7 @@ def _layers(rng: np.random.Generator, L: int) -> Inputs:
 def _tell_apart(n: np.ndarray, k: np.ndarray, s: np.ndarray, p: np.ndarray, o: np.ndarray) -> bool:
     """Whether each number matters, one step too few is not the same as padding on one side, nor n / s as one place too few."""
     differ = all(np.ptp(number) > 0 for number in (n, k, s, p, o))
-    one_side = ((n + 2 * p - k - 1) // s != (n + p - k) // s).any()
+    one_side = all(((n + p - k) // s != other).any() for other in ((n + 2 * p - k - 1) // s, (n + 2 * p - k) // s - 1))
     return bool(differ and one_side and (n // s != (n + 2 * p - k) // s).any())
 
 

@@ -303,12 +303,22 @@ SWEEP = Question(
 
 
 def _to_contrast(rng: np.random.Generator, B: int, D: int, H: int) -> Inputs:
-    """Images and uniforms; all pixels of a column the same would hide what belongs to which image."""
-    inputs = dict(_images(rng, B, D, H))
-    hidden = _sigmoid(inputs["c"] + inputs["v"] @ inputs["W"])
-    u = _apart(rng, hidden)
-    visible = _sigmoid(inputs["b"] + (u < hidden) @ inputs["W"].T)
-    return {**inputs, "u": u, "w": _apart(rng, visible)}
+    """Images and uniforms; all pixels of a column the same would hide what belongs to which image.
+
+    A second step with the same uniforms leads elsewhere for three of the images at least; so do hidden units
+    that are not drawn, and pixels without their biases.
+    """
+    while True:
+        inputs = dict(_images(rng, B, D, H))
+        hidden = _sigmoid(inputs["c"] + inputs["v"] @ inputs["W"])
+        u = _apart(rng, hidden)
+        visible = _sigmoid(inputs["b"] + (u < hidden) @ inputs["W"].T)
+        w = _apart(rng, visible)
+        others = (u < _sigmoid(inputs["c"] + (w < visible) @ inputs["W"]), hidden, hidden > 0.5)
+        dreams = [w < _sigmoid(inputs["b"] + other @ inputs["W"].T) for other in others]
+        dreams += [w < _sigmoid((u < hidden) @ inputs["W"].T)]
+        if all((dream != (w < visible)).any(1).sum() >= 3 for dream in dreams):
+            return {**inputs, "u": u, "w": w}
 
 
 def _on(logits: Tensor, u: Tensor) -> Tensor:
@@ -375,19 +385,37 @@ CONTRAST = Question(
         "sum over the batch": _contrast_of(mean=lambda total, B: total),
         "b missing": _contrast_of(biases=False),
         "c missing": lambda v, W, b, c, u, w: _contrast_of()(v, W, b, 0 * c, u, w),
+        "two steps": lambda v, W, b, c, u, w: _two_steps(v, W, b, c, u, w),
         "bias of the hidden units not moved": lambda *at: torch.cat([_contrast_of()(*at)[:-1], 0 * at[3][None]]),
         "bias first": lambda *at: _contrast_of()(*at).roll(1, 0),
     },
 )
 
+
+def _two_steps(v: Tensor, W: Tensor, b: Tensor, c: Tensor, u: Tensor, w: Tensor) -> Tensor:
+    """CD-2, whose second step has the uniforms of the first."""
+    dream = _on(b + _on(c + v @ W, u) @ W.T, w)
+    dream = _on(b + _on(c + dream @ W, u) @ W.T, w)
+    p, q, one = (c + v @ W).sigmoid(), (c + dream @ W).sigmoid(), torch.ones_like(v[:, :1])
+    return (torch.cat([v, one], dim=1).T @ p - torch.cat([dream, one], dim=1).T @ q) / len(v)
+
+
 # --- 11.6 annealing ---------------------------------------------------------------------------------------------------
 
 
 def _on_the_path(rng: np.random.Generator, n: int, D: int, H: int, T: int, scale: float = 1.0) -> Inputs:
-    """Chains along a path: independent draws in place of steps, since the weights do not ask how states came about."""
-    even = np.linspace(0, 1, T + 1)
-    even[1:-1] += rng.uniform(-0.3, 0.3, T - 1) / T
-    return {"states": _bits(rng, T, n, D), "betas": even, **_machine(rng, D, H, scale), "base": rng.standard_normal(D)}
+    """Chains along a path: independent draws in place of steps, since the weights do not ask how states came about.
+
+    The mean of the chains' products is not nearly the product of the means.
+    """
+    while True:
+        even = np.linspace(0, 1, T + 1)
+        even[1:-1] += rng.uniform(-0.3, 0.3, T - 1) / T
+        inputs = {"states": _bits(rng, T, n, D), "betas": even, **_machine(rng, D, H, scale), "base": rng.standard_normal(D)}
+        at = [torch.tensor(value) for value in inputs.values()]
+        right, other = float(_ais(*at)), float(_mean_at_each(*at))
+        if abs(other - right) > 0.003 * (1 + abs(right)):
+            return inputs
 
 
 def _log_f(v: Tensor, beta: Tensor, W: Tensor, b: Tensor, c: Tensor, base: Tensor) -> Tensor:
@@ -421,6 +449,13 @@ def _ais_of(
 
 _ais = _ais_of()
 
+
+def _mean_at_each(states: Tensor, betas: Tensor, *machine: Tensor) -> Tensor:
+    """The chains' ratios averaged at each temperature, before they are multiplied."""
+    ratios = [_log_f(v, betas[t + 1], *machine) - _log_f(v, betas[t], *machine) for t, v in enumerate(states)]
+    return _start(*machine) + sum(ratio.logsumexp(0) - math.log(len(ratio)) for ratio in ratios)
+
+
 ANNEALING = Question(
     id="11.6",
     title="Annealed importance sampling",
@@ -441,6 +476,7 @@ ANNEALING = Question(
     ),
     mistakes={
         "mean of logarithms": _ais_of(together=lambda log_w: log_w.mean()),
+        "mean at each temperature": _mean_at_each,
         "sum for mean": _ais_of(together=lambda log_w: log_w.logsumexp(0)),
         "weights turned over": _ais_of(sign=-1.0),
         "state after the step": _ais_of(state=lambda states, t: states[min(t + 1, len(states) - 1)]),
