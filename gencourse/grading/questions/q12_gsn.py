@@ -52,6 +52,8 @@ def _to_corrupt(rng: np.random.Generator, *shape: int) -> dict[str, Any]:
     u = np.where(kind == 0, _just_beside(rng, rho, shape), np.where(kind == 1, 0.4 * rho, u))
     v = np.where(kind == 1, _just_beside(rng, salt, shape), v)
     x = np.where(kind == 0, v >= salt, x)  # so that it shows whether the pixel is hit
+    if ((v < min(rho, salt)) & (u >= salt)).sum() < 2:  # so that v for both is not the same as v for u
+        return _to_corrupt(rng, *shape)
     return {"x": x.astype(float), "u": u, "v": v, **rates}
 
 
