@@ -191,7 +191,7 @@ def _measured(question: Question, check: Check, measure: Measure, inputs: Inputs
 
 def _known(question: Question, check: Check, inputs: Inputs, answer: Mapping) -> str:
     """The name of the mistake that gives the same wrong numbers on the same inputs; none if there is none."""
-    if not np.isfinite(answer["value"]).any():
+    if np.isnan(answer["value"]).all():
         return ""  # there are many ways to get there
     for mistake in question.mistakes:
         wrong = question.wrong(mistake, inputs, check)
