@@ -144,6 +144,7 @@ FREE_ENERGY = Question(
         Check("large logits", 1, lambda rng: _far(rng, B=5, D=6, H=5), rtol=1e-6, atol=2e-3, needs="values"),
     ),
     mistakes={
+        "unstable": _free_energy_of(lambda logits: (1 + logits.exp()).log().sum(1)),
         "sign": lambda *at: -_free_energy(*at),
         "sign of the hidden part": _free_energy_of(lambda logits: -softplus(logits).sum(1)),
         "sign of the logits": _free_energy_of(lambda logits: softplus(-logits).sum(1)),
@@ -214,6 +215,7 @@ LOG_Z = Question(
         Check("a large Z", 1, lambda rng: _large(rng, D=7, H=5), rtol=1e-6, atol=1e-3, needs="few hidden units"),
     ),
     mistakes={
+        "unstable": _log_z_of(_terms, lambda log_terms: log_terms.exp().sum().log()),
         "mean for sum": _log_z_of(_terms, lambda log_terms: log_terms.logsumexp(0) - math.log(len(log_terms))),
         "mean of logarithms": _log_z_of(_terms, lambda log_terms: log_terms.mean()),
         "sum of logarithms": _log_z_of(_terms, lambda log_terms: log_terms.sum()),
@@ -475,6 +477,7 @@ ANNEALING = Question(
         Check("large weights", 1, lambda rng: _large_weights(rng), rtol=1e-6, atol=3e-3, needs="values"),
     ),
     mistakes={
+        "unstable": _ais_of(together=lambda log_w: log_w.exp().mean().log()),
         "mean of logarithms": _ais_of(together=lambda log_w: log_w.mean()),
         "mean at each temperature": _mean_at_each,
         "sum for mean": _ais_of(together=lambda log_w: log_w.logsumexp(0)),
