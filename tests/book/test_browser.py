@@ -512,7 +512,8 @@ def found(visit, address):
 
 def test_search_finds_the_right_chapters_first(found):
     for query, page in {
-        "importance sampling": "book/09-vae.html",
+        "importance sampling": "09-vae.html",
+        "annealed importance sampling": "book/11-boltzmann-machines.html#",
         "KL divergence": "09-vae.html",
         "(9.10)": "book/09-vae.html#",
         "9.10": "book/09-vae.html#",
