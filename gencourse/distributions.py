@@ -5,6 +5,27 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.distributions import Bernoulli, Categorical, Distribution, Independent, Normal, constraints
 
+from gencourse.networks import full_precision
+from gencourse.space import Space
+
+
+def pixel_by_pixel(out: Tensor, space: Space, log_scale: Tensor | None = None) -> Independent:
+    """A network's numbers `(..., *space.shape)` as independent pixels: batch `(...)`, event `space.shape`.
+
+    On two levels they are the logits of Bernoulli pixels. On more their sigmoid is the place of a discretised logistic, on real
+    values they are the mean of a Gaussian; `log_scale`, of `space.shape`, is the logarithm of its scale.
+    """
+    pixels: Distribution
+    if space.levels == 2:
+        pixels = Bernoulli(logits=out, validate_args=False)
+    elif log_scale is None:
+        raise ValueError(f"pixel_by_pixel: {space} needs a log_scale.")
+    elif space.levels:
+        pixels = DiscretizedLogistic(torch.sigmoid(out), full_precision(log_scale), space.levels, validate_args=False)
+    else:
+        pixels = Normal(out, torch.exp(full_precision(log_scale)), validate_args=False)
+    return Independent(pixels, len(space.shape), validate_args=False)
+
 
 def sample(distribution: Distribution, n: int | None = None, *, generator: torch.Generator | None = None) -> Tensor:
     """Draw from a distribution with a generator, which `torch.distributions` cannot: integers where it is over integers.

@@ -16,10 +16,10 @@ from functools import partial
 
 import torch
 from torch import Tensor, nn
-from torch.distributions import Bernoulli, Distribution, Independent, Normal
+from torch.distributions import Independent
 
 from gencourse.arguments import non_negative_integer, positive_integer, widths
-from gencourse.distributions import DiscretizedLogistic, sample
+from gencourse.distributions import pixel_by_pixel, sample
 from gencourse.kinds import Implicit
 from gencourse.markov.chains import trajectory
 from gencourse.markov.corruption import Corruption, GaussianNoise, SaltAndPepper
@@ -92,15 +92,7 @@ class GSN(Implicit):
         if out.shape != (len(noisy), self.space.dim):
             raise ValueError(f"GSN: the network must give ({len(noisy)}, {self.space.dim}) numbers, not {tuple(out.shape)}.")
         out = out.view(len(noisy), *self.space.shape)  # (B, *space.shape)
-        pixels: Distribution
-        if self.space.levels == 2:
-            pixels = Bernoulli(logits=out, validate_args=False)
-        elif self.space.levels:
-            scale = full_precision(self.log_scale)
-            pixels = DiscretizedLogistic(torch.sigmoid(out), scale, self.space.levels, validate_args=False)
-        else:
-            pixels = Normal(out, torch.exp(full_precision(self.log_scale)), validate_args=False)
-        return Independent(pixels, len(self.space.shape), validate_args=False)
+        return pixel_by_pixel(out, self.space, getattr(self, "log_scale", None))
 
     @torch.no_grad()
     def step(self, x: Tensor, *, generator: torch.Generator | None = None) -> Tensor:

@@ -22,10 +22,10 @@ from typing import Any, cast
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.distributions import Bernoulli, Categorical, Distribution, Independent, Normal
+from torch.distributions import Categorical, Distribution, Independent
 
 from gencourse.arguments import positive, positive_integer, probability, widths
-from gencourse.distributions import DiscretizedLogistic, sample
+from gencourse.distributions import pixel_by_pixel, sample
 from gencourse.kinds import Approximate
 from gencourse.networks import full_precision, mlp
 from gencourse.recipes import Recipe
@@ -193,16 +193,7 @@ class CategoricalVAE(Approximate):
         if not z.is_floating_point():
             z = F.one_hot(z, self.states)
         out = self._decoded(z)
-        pixels: Distribution
-        if self.space.levels == 2:
-            pixels = Bernoulli(logits=out, validate_args=False)
-        elif self.space.levels:
-            pixels = DiscretizedLogistic(
-                torch.sigmoid(out), full_precision(self.log_scale), self.space.levels, validate_args=False
-            )
-        else:
-            pixels = Normal(out, torch.exp(full_precision(self.log_scale)), validate_args=False)
-        return Independent(pixels, len(self.space.shape), validate_args=False)
+        return pixel_by_pixel(out, self.space, getattr(self, "log_scale", None))
 
     def all_states(self) -> Tensor:
         """Every z, `(K^N, N)` int64, the last variable changing fastest.

@@ -37,22 +37,6 @@ class GaussianNoise:
         return y + self.sd * torch.randn(y.shape, generator=generator, device=y.device, dtype=y.dtype)
 
 
-@dataclass(frozen=True)
-class SaltAndPepper:
-    """Each number of a batch in [-1, 1] becomes black or white, -1 or 1, with probability `share`, half of it each."""
-
-    share: float = 0.2
-
-    def __post_init__(self) -> None:
-        arguments.probability("SaltAndPepper: share", self.share)
-
-    def __call__(self, y: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """The batch `(B, *shape)` with its damage, drawn anew at each call."""
-        u = _uniform(y, generator)
-        one = torch.ones((), dtype=y.dtype, device=y.device)
-        return torch.where(u < self.share / 2, -one, torch.where(u < self.share, one, y))
-
-
 def _uniform(y: Tensor, generator: torch.Generator | None) -> Tensor:
     """Float32 even for shorter floats, whose few values would make the shares coarse."""
     return torch.rand(y.shape, generator=generator, device=y.device, dtype=torch.float32)

@@ -18,11 +18,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.distributions import Bernoulli, Distribution, Independent, Normal, kl_divergence
+from torch.distributions import Distribution, Independent, Normal, kl_divergence
 
 from gencourse.arguments import non_negative, positive_integer, widths
 from gencourse.data import Dataset, dynamically_binarized, load
-from gencourse.distributions import DiscretizedLogistic, sample
+from gencourse.distributions import pixel_by_pixel, sample
 from gencourse.kinds import Approximate
 from gencourse.networks import full_precision, mlp
 from gencourse.recipes import Recipe
@@ -98,16 +98,7 @@ class VAE(Approximate):
         """The likelihood p(x | z): batch `z.shape[:-1]`, event `space.shape`."""
         z = z.to(next(self.decoder.parameters()).dtype)
         out = full_precision(self.decoder(z)).view(*z.shape[:-1], *self.space.shape)  # (..., *space.shape)
-        pixels: Distribution
-        if self.space.levels == 2:
-            pixels = Bernoulli(logits=out, validate_args=False)
-        elif self.space.levels:
-            pixels = DiscretizedLogistic(
-                torch.sigmoid(out), full_precision(self.log_scale), self.space.levels, validate_args=False
-            )
-        else:
-            pixels = Normal(out, torch.exp(full_precision(self.log_scale)), validate_args=False)
-        return Independent(pixels, len(self.space.shape), validate_args=False)
+        return pixel_by_pixel(out, self.space, getattr(self, "log_scale", None))
 
     @property
     def prior(self) -> Any:

@@ -14,7 +14,7 @@ from gencourse.space import Space
 from gencourse.train import fit
 from gencourse.variational.autoencoder import Autoencoder, ConvAutoencoder, WithDensity
 from gencourse.variational.classifier_head import Classifier
-from gencourse.variational.corruption import Blanking, GaussianNoise, SaltAndPepper
+from gencourse.variational.corruption import Blanking, GaussianNoise
 
 IMAGES = Space((1, 4, 4), 5)
 
@@ -191,15 +191,6 @@ def test_blanking_blackens_its_share_and_leaves_the_rest():
     assert (Blanking(0.5, value=0.0)(y) == 0).any()
 
 
-def test_salt_and_pepper_are_as_likely_as_each_other():
-    y = torch.rand(400, 1, 10, 10, generator=seeded()) / 2
-    damaged = SaltAndPepper(0.2)(y, generator=seeded(1))
-    for value in (-1, 1):
-        assert float((damaged == value).double().mean()) == pytest.approx(0.1, abs=4 * (0.09 / y.numel()) ** 0.5)
-    same = damaged.abs() != 1
-    assert torch.equal(damaged[same], y[same])
-
-
 def test_gaussian_noise_has_its_standard_deviation_and_no_mean():
     y = torch.rand(400, 1, 10, 10, generator=seeded(), dtype=torch.float64)
     noise = GaussianNoise(0.5)(y, generator=seeded(1)) - y
@@ -348,9 +339,8 @@ def test_wrong_calls_are_told():
     for make in (Autoencoder, ConvAutoencoder):
         with pytest.raises(TypeError, match=r"expects a gencourse.space.Space first"):
             make((1, 8, 8))
-    for damage in (Blanking, SaltAndPepper):
-        with pytest.raises(ValueError, match="share must be a probability"):
-            damage(1.5)
+    with pytest.raises(ValueError, match="share must be a probability"):
+        Blanking(1.5)
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
