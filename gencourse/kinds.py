@@ -115,6 +115,14 @@ class GenerativeModel(Learner):
         with self.evaluation(n):
             return self._sample(n, context, generator)
 
+    def example_context(self, n: int, *, generator: torch.Generator | None = None) -> Tensor | None:
+        """`n` conditions of the form that `context` takes, made up, on the model's device; None where it takes none.
+
+        Labels `(n,)` of a model with `classes`; a model that is conditioned on something else says on what.
+        """
+        classes: int | None = getattr(self, "classes", None)
+        return torch.randint(classes, (n,), generator=generator, device=self.device) if classes else None
+
     def _sample(self, n: int, context: Tensor | None, generator: torch.Generator | None) -> Tensor:
         raise TypeError(f"{type(self).__name__} does not say how to sample: implement _sample.")
 

@@ -39,6 +39,12 @@ def batch(space: Space, n: int = 32) -> torch.Tensor:
     return torch.randint(space.levels, (n, *space.shape))
 
 
+def drawn(model: GenerativeModel, n: int, seed: int | None = None) -> torch.Tensor:
+    """Samples, of a conditional model under the same conditions each time."""
+    generator = None if seed is None else torch.Generator().manual_seed(seed)
+    return model.sample(n, model.example_context(n, generator=torch.Generator().manual_seed(0)), generator=generator)
+
+
 def dequantises(entry: catalog.Entry) -> bool:
     """Flows add noise to integers: their `log_prob` is a bound on the mass from one draw, and a draw may be above it."""
     return entry.path.startswith("gencourse.flows.")
@@ -171,21 +177,21 @@ def test_samples_are_of_the_space_and_follow_the_generator(entry):
     with torch.no_grad():
         for p in model.parameters():  # a network fresh from its paper's initialisation may give one grey whatever the noise
             p.add_(0.3 * torch.randn_like(p))
-    a, b, c = (model.sample(6, generator=torch.Generator().manual_seed(seed)) for seed in (1, 1, 2))
+    a, b, c = (drawn(model, 6, seed) for seed in (1, 1, 2))
     model.space.validate(a)
     assert a.shape == (6, *model.space.shape)
     assert a.dtype == (torch.int64 if model.space.is_discrete else torch.float32)
     assert not a.requires_grad
     assert torch.equal(a, b)
     assert not torch.equal(a, c)
-    assert model.sample(0).shape == (0, *model.space.shape)
+    assert drawn(model, 0).shape == (0, *model.space.shape)
 
 
 @every_model
 @pytest.mark.parametrize("training", [True, False])
 def test_sampling_restores_the_mode(entry, training):
     model = built(entry).train(training)
-    model.sample(2)
+    drawn(model, 2)
     assert all(module.training is training for module in model.modules())
 
 
@@ -225,7 +231,7 @@ def test_the_density_of_a_tractable_model_of_points_integrates_to_one(entry):
 @every_model
 def test_every_parameter_learns(entry):
     model = built(entry)
-    assert_every_parameter_learns(model, batch(model.space))
+    assert_every_parameter_learns(model, batch(model.space), model.example_context(32))
 
 
 @every_model
@@ -235,7 +241,7 @@ def test_weights_survive_a_round_trip(entry):
         for p in other.parameters():
             p.add_(1)
     other.load_state_dict(model.state_dict())
-    a, b = (m.sample(4, generator=torch.Generator().manual_seed(3)) for m in (model, other))
+    a, b = (drawn(m, 4, 3) for m in (model, other))
     assert torch.equal(a, b)
 
 
@@ -257,8 +263,9 @@ def numpys(value):
 
 
 def play(model, **settings):
-    x = batch(model.space, 8)
-    return fit(model, x, **{"steps": 2, "batch_size": 8, "lr": 1e-3, "device": "cpu", "progress": False, **settings})
+    x, context = batch(model.space, 8), model.example_context(8, generator=torch.Generator().manual_seed(0))
+    data = x if context is None else (x, context)
+    return fit(model, data, **{"steps": 2, "batch_size": 8, "lr": 1e-3, "device": "cpu", "progress": False, **settings})
 
 
 @every_model
@@ -268,7 +275,7 @@ def test_a_model_can_be_sent_to_another_process_and_trained_there(entry, numbers
     space = Space(numbers(entry.space[0]), numbers(entry.space[1]))
     model = entry.build(space, **{name: numbers(value) for name, value in entry.options})
     with torch.inference_mode():
-        model.sample(2)
+        drawn(model, 2)
         if isinstance(model, Tractable):
             model.log_prob(batch(model.space))
     sent = pickle.loads(pickle.dumps(model))
@@ -277,7 +284,7 @@ def test_a_model_can_be_sent_to_another_process_and_trained_there(entry, numbers
     for other in (model, sent, torch.load(io.BytesIO(file.getvalue()), weights_only=False)):
         torch.manual_seed(1)
         play(other)
-        a, b = (m.sample(4, generator=torch.Generator().manual_seed(3)) for m in (model, other))
+        a, b = (drawn(m, 4, 3) for m in (model, other))
         assert torch.equal(a, b), "trained alike, they draw alike"
 
 
@@ -292,7 +299,7 @@ def test_a_model_does_not_follow_torch_s_defaults_once_it_is_made(entry):
     assert {p.dtype for p in model.parameters()} == {torch.float64}
     if model.space.is_discrete:
         play(model)
-        model.space.validate(model.sample(3))
+        model.space.validate(drawn(model, 3))
     with torch.device("meta"), CpuGenerators():
         elsewhere = built(entry)
     assert {value.device.type for value in (*elsewhere.parameters(), *elsewhere.buffers())} == {"meta"}
@@ -303,10 +310,10 @@ def test_weights_that_are_nan_are_not_drawn_from(entry):
     """A picture without a word would be taken for the model's own."""
     model = built(entry)
     if not model.space.is_discrete:
-        assert not torch.isfinite(broken(model).sample(3)).any()  # points show it themselves
+        assert not torch.isfinite(drawn(broken(model), 3)).any()  # points show it themselves
         return
     with pytest.raises((FloatingPointError, ValueError), match="NaN"):
-        broken(model).sample(3)
+        drawn(broken(model), 3)
 
 
 def broken(model):

@@ -107,15 +107,17 @@ def sample(
     import torch
 
     from gencourse import checkpoint, runs
+    from gencourse.metrics.table import conditions
 
-    model, entry, _ = runs.load_run(folder)
+    model, entry, recipe = runs.load_run(folder)
     points = len(model.space.shape) == 1
     if out.suffix.lower() == ".csv" and not points:
         raise ValueError(f"the samples of {entry.title} are images of {model.space}; write them as .png or .npy.")
     if out.suffix.lower() == ".png" and points and model.space.shape != (2,):
         raise ValueError(f"the samples of {entry.title} are points of {model.space}, not of a plane; write them as .csv or .npy.")
     model = _on_best_device(model)
-    x = model.sample(n, generator=torch.Generator(device=model.device).manual_seed(seed)).cpu()
+    context = None if model.example_context(1) is None else conditions(model, recipe.load(), n)
+    x = model.sample(n, context, generator=torch.Generator(device=model.device).manual_seed(seed)).cpu()
     checkpoint.write_atomically(out, _encoded(x, model.space, out.suffix.lower()))
     typer.echo(f"{n} samples in {out}")
 

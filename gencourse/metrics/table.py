@@ -55,20 +55,35 @@ def _mode_overlap(model: GenerativeModel, dataset: Dataset, samples: int, seed: 
     mixture: Any = dataset.density
     if not hasattr(mixture, "centres"):
         raise ValueError(f"mode_overlap is for data with known modes, which {dataset.name!r} has not.")
-    overlap = mode_report(_draw(model, samples, seed), mixture.centres, mixture.sd).overlap
+    overlap = mode_report(_draw(model, dataset, samples, seed), mixture.centres, mixture.sd).overlap
     return Estimate(overlap, math.sqrt(overlap * (1 - overlap) / samples), samples)
 
 
 def _frechet_ratio(model: GenerativeModel, dataset: Dataset, samples: int, seed: int) -> Estimate:
     """The mean over disjoint sets of samples, each as large as the test set, and its standard error."""
     n = min(len(dataset.test), len(dataset.train))
-    parts = _draw(model, max(2, samples // n) * n, seed).split(n)
+    parts = _draw(model, dataset, max(2, samples // n) * n, seed).split(n)
     ratios = torch.tensor([frechet_to(dataset, part).ratio for part in parts], dtype=torch.float64)
     return Estimate(float(ratios.mean()), float(ratios.std()) / math.sqrt(len(parts)), n * len(parts))
 
 
-def _draw(model: GenerativeModel, n: int, seed: int) -> Tensor:
-    return model.sample(n, generator=torch.Generator(device=model.device).manual_seed(seed)).cpu()
+def _draw(model: GenerativeModel, dataset: Dataset, n: int, seed: int) -> Tensor:
+    generator = torch.Generator(device=model.device).manual_seed(seed)
+    return model.sample(n, conditions(model, dataset, n), generator=generator).cpu()
+
+
+def conditions(model: GenerativeModel, dataset: Dataset, n: int) -> Tensor | None:
+    """The conditions of the test examples, `(n, ...)`, as often as `n` asks for; None for a model that takes none.
+
+    Raises:
+        ValueError: if the model needs conditions and the data have none.
+    """
+    if model.example_context(1) is None:
+        return None
+    if dataset.test_labels is None:
+        raise ValueError(f"{type(model).__name__} is conditional, and {dataset.name!r} has no conditions to sample with.")
+    given = dataset.test_labels
+    return given[torch.arange(n, device=given.device) % len(given)].to(model.device)
 
 
 #: What a recipe's `metric` may name.

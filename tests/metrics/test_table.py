@@ -6,13 +6,22 @@ import pytest
 import torch
 
 from gencourse.data.toys import RingOfGaussians
-from gencourse.metrics.table import METRICS
+from gencourse.metrics.table import METRICS, conditions
+
+
+def sampler(sample, condition=None):
+    """Something that draws, and says of what form its conditions are."""
+    return SimpleNamespace(
+        device="cpu",
+        sample=lambda n, context, generator: sample(n, context),
+        example_context=lambda n: None if condition is None else condition.expand(n, *condition.shape),
+    )
 
 
 def test_the_error_of_an_overlap_is_that_of_a_share():
     ring = RingOfGaussians(n=4)
     # 300 samples of one mode and 100 of another: a quarter of the mass is where it should be, and as much again
-    model = SimpleNamespace(device="cpu", sample=lambda n, generator: ring.centres[[0, 0, 0, 1]].repeat(n // 4, 1))
+    model = sampler(lambda n, context: ring.centres[[0, 0, 0, 1]].repeat(n // 4, 1))
     overlap = METRICS["mode_overlap"].measure(model, ring.dataset(train=1, valid=1, test=1), 400, 0)
     assert overlap.mean == 0.5
     assert overlap.standard_error == pytest.approx(0.025)  # sqrt(1/2 * 1/2 / 400)
@@ -22,7 +31,16 @@ def test_the_error_of_a_ratio_is_that_of_the_mean_over_its_parts(monkeypatch):
     ratios = iter([1.0, 2.0, 3.0])
     monkeypatch.setattr("gencourse.metrics.table.frechet_to", lambda dataset, part: SimpleNamespace(ratio=next(ratios)))
     dataset = SimpleNamespace(test=torch.zeros(10), train=torch.zeros(50))
-    model = SimpleNamespace(device="cpu", sample=lambda n, generator: torch.zeros(n, 1))
+    model = sampler(lambda n, context: torch.zeros(n, 1))
     ratio = METRICS["frechet_ratio"].measure(model, dataset, 35, 0)
     assert (ratio.mean, ratio.n) == (2.0, 30)
     assert ratio.standard_error == pytest.approx(3**-0.5)  # their standard deviation is 1
+
+
+def test_a_conditional_model_is_judged_under_the_conditions_of_the_test_set():
+    labels = torch.tensor([[3, 1], [4, 1], [5, 9]])  # of any shape: a caption's words, say
+    model = sampler(None, condition=torch.tensor([0, 0]))
+    assert torch.equal(conditions(model, SimpleNamespace(test_labels=labels), 7), labels[[0, 1, 2, 0, 1, 2, 0]])
+    assert conditions(sampler(None), SimpleNamespace(test_labels=labels), 7) is None
+    with pytest.raises(ValueError, match="'pairs' has no conditions to sample with"):
+        conditions(model, SimpleNamespace(name="pairs", test_labels=None), 7)
