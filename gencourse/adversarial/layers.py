@@ -1,6 +1,6 @@
 """Layers that more than one of the later games use, each a paper's idea in a few lines.
 
-    ConditionalBatchNorm2d   a map is scaled and shifted by what the condition says      Dumoulin et al., 2017
+    ConditionalBatchNorm2d   a map is scaled and shifted by what the condition says      de Vries et al., 2017
     SpectralNorm             W / sigma(W), by power iteration                             Miyato et al., 2018
     ProjectionHead           a logit that asks whether image and condition agree          Miyato and Koyama, 2018
     SelfAttention            every place of a map looks at every other                    Zhang et al., 2019

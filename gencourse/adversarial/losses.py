@@ -161,6 +161,24 @@ def gradient_penalty(
     return (gradient.flatten(1).norm(dim=1) - target) ** 2
 
 
+def r1_penalty(real: Tensor, logits: Tensor) -> Tensor:
+    """`|grad D(x)|^2` at the real examples, `(B,)` (Mescheder, Geiger and Nowozin, 2018, Eq. (9) without its weight / 2).
+
+    It is zero where the discriminator is flat at the data, as it is at the game's end; the gradient penalty is not.
+
+    Args:
+        real: `(B, ...)`, which requires a gradient.
+        logits: `(B,)`, the discriminator's of them.
+
+    Raises:
+        ValueError: if the examples require no gradient.
+    """
+    if not (real.requires_grad and logits.requires_grad):
+        raise ValueError("r1_penalty: call real.requires_grad_() before the discriminator judges them.")
+    (gradient,) = torch.autograd.grad(logits.sum(), real, create_graph=True)  # (B, ...)
+    return gradient.flatten(1).square().sum(1)
+
+
 @torch.no_grad()
 def clip_weights(parameters: Iterable[nn.Parameter], c: float) -> None:
     """Clamp every weight to [-c, c], in place (Arjovsky et al., 2017, Algorithm 1).
