@@ -58,7 +58,7 @@ class Scenes:
     size: Tensor
     x: Tensor
     y: Tensor
-    present: Tensor | None = None
+    present: Tensor = None  # type: ignore[assignment]  # a tensor once it is made
 
     def __post_init__(self) -> None:
         like = torch.as_tensor(self.shape, device="cpu")
