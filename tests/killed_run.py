@@ -18,7 +18,9 @@ import torch
 from toy_models import Duel
 
 from gencourse import checkpoint
+from gencourse.adversarial.biggan import BigGAN
 from gencourse.adversarial.dcgan import DCGAN
+from gencourse.adversarial.progressive import Progressive
 from gencourse.data import Dataset, binarize
 from gencourse.markov.rbm import RBM
 from gencourse.space import Space
@@ -26,7 +28,7 @@ from gencourse.train import cosine, fit
 from gencourse.variational.priors import VampPrior
 from gencourse.variational.vae import VAE
 
-STEPS = {"vae": 600, "vamp": 400, "duel": 600, "gan": 150, "pcd": 600}
+STEPS = {"vae": 600, "vamp": 400, "duel": 600, "gan": 150, "pcd": 600, "growing": 90, "biggan": 60}
 
 
 def train(kind: str, out: Path, result: Path) -> None:
@@ -44,6 +46,16 @@ def train(kind: str, out: Path, result: Path) -> None:
         settings["validate_every"] = None
         space = Space((1, 8, 8), 17)
         model, data = DCGAN(space, latent=4, width=4, d_steps=2), torch.randint(17, (150, *space.shape))
+    elif kind == "growing":  # networks that grow while they are killed: at small images, in a fade, at large ones
+        settings["validate_every"] = None
+        space = Space((1, 8, 8), 17)
+        model = Progressive(space, latent=4, width=4, schedule=(25, 50), fade=0.5)
+        data = torch.randint(17, (150, *space.shape))
+    elif kind == "biggan":  # labels, spectral norm's vectors, statistics of a conditional batch norm
+        settings["validate_every"] = None
+        space = Space((1, 8, 8), 17)
+        model = BigGAN(space, latent=4, width=4, d_width=4, classes=3)
+        data = (torch.randint(17, (150, *space.shape)), torch.arange(150) % 3)
     elif kind == "pcd":  # chains that go on from where they were
         space = Space((1, 4, 4), 2)
         model, data = RBM(space, hidden=8, chains=10), torch.randint(2, (150, *space.shape))

@@ -41,7 +41,18 @@ def never(*_):
     pytest.fail("it trained")
 
 
-@pytest.mark.parametrize(("kind", "move"), [("vae", "-elbo"), ("vamp", "-elbo"), ("duel", "d"), ("gan", "d"), ("pcd", "pcd")])
+@pytest.mark.parametrize(
+    ("kind", "move"),
+    [
+        ("vae", "-elbo"),
+        ("vamp", "-elbo"),
+        ("duel", "d"),
+        ("gan", "d"),
+        ("pcd", "pcd"),
+        ("growing", "d"),
+        ("biggan", "d"),
+    ],
+)
 def test_a_run_killed_at_random_moments_ends_with_the_same_bits(tmp_path, kind, move):
     script = Path(__file__).with_name("killed_run.py")
     done = subprocess.run([sys.executable, script, tmp_path, kind, str(KILLS)], capture_output=True, text=True)
