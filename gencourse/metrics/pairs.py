@@ -15,6 +15,18 @@ def as_rows(x: Tensor) -> Tensor:
     return (x.cpu() if x.device.type == "mps" else x).flatten(1).double()
 
 
+def two_sets(a: Tensor, b: Tensor, *, least: int = 2) -> tuple[Tensor, Tensor]:
+    """Features `(N, F)` and `(M, F)` as float64 rows in one place, checked: finite, and `least` of them or more."""
+    if a.dim() != 2 or b.dim() != 2 or a.shape[1] != b.shape[1] or min(len(a), len(b)) < least:
+        raise ValueError(
+            f"features must be (N, F) and (M, F) with N, M of {least} or more, not {tuple(a.shape)} and {tuple(b.shape)}."
+        )
+    a, b = as_rows(a), as_rows(b)
+    if not (bool(torch.isfinite(a).all()) and bool(torch.isfinite(b).all())):
+        raise ValueError("the features contain NaN or infinite values.")
+    return a, b.to(a.device)
+
+
 def squared_distances(a: Tensor, b: Tensor) -> Iterator[Tensor]:
     """Squared Euclidean distances of the rows `(N, D)` to the rows `(M, D)`, float64, in blocks `(n, M)` from the top.
 
