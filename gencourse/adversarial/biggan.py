@@ -302,7 +302,7 @@ RECIPES = (
         "digits",
         data="digits",
         options={"classes": 10, "base": 2, "g_lr": 5e-4},
-        fit={"steps": 2200, "batch_size": 64, "lr": 1e-3, "schedule": cosine, "ema": 0.99, "conditional": True},
+        fit={"steps": 2200, "batch_size": 64, "lr": 1e-3, "schedule": cosine, "ema": 0.999, "conditional": True},
         metric="frechet_ratio",
         samples=3600,
         band=2.2,
