@@ -29,9 +29,9 @@ from gencourse.data.toys import Checkerboard
 from gencourse.flows.base import Flow
 from gencourse.flows.bijections import ActNorm
 from gencourse.flows.networks import nearly_zero
-from gencourse.flows.solvers import RK4, Function, Solver
 from gencourse.kinds import Move
 from gencourse.recipes import Recipe
+from gencourse.solvers import RK4, Function, Solver
 from gencourse.space import Space
 from gencourse.train import cosine
 
