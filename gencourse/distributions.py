@@ -17,14 +17,24 @@ def pixel_by_pixel(out: Tensor, space: Space, log_scale: Tensor | None = None) -
     """
     pixels: Distribution
     if space.levels == 2:
-        pixels = Bernoulli(logits=out, validate_args=False)
-    elif log_scale is None:
+        return BernoulliPixels(Bernoulli(logits=out, validate_args=False), len(space.shape), validate_args=False)
+    if log_scale is None:
         raise ValueError(f"pixel_by_pixel: {space} needs a log_scale.")
-    elif space.levels:
+    if space.levels:
         pixels = DiscretizedLogistic(torch.sigmoid(out), full_precision(log_scale), space.levels, validate_args=False)
     else:
         pixels = Normal(out, torch.exp(full_precision(log_scale)), validate_args=False)
     return Independent(pixels, len(space.shape), validate_args=False)
+
+
+class BernoulliPixels(Independent):
+    """Independent Bernoulli pixels, whose log-probability is the same to the bit as `Independent`'s in fewer passes over them."""
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """The sum over the pixels, in nats; batch and event of `value` broadcast."""
+        logits, value = torch.broadcast_tensors(self.base_dist.logits, value)
+        losses = F.binary_cross_entropy_with_logits(logits, value, reduction="none")
+        return -losses.flatten(-self.reinterpreted_batch_ndims).sum(-1)
 
 
 def sample(distribution: Distribution, n: int | None = None, *, generator: torch.Generator | None = None) -> Tensor:

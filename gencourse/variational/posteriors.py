@@ -26,13 +26,18 @@ from gencourse.networks import full_precision, mlp
 
 
 class DiagonalGaussian(Independent):
-    """N(mu, diag sigma^2), `torch.distributions.Independent` in all but its `draws`."""
+    """N(mu, diag sigma^2), `torch.distributions.Independent` in all but its `draws` and `kl_to_standard`."""
 
     def draws(self, samples: int, generator: torch.Generator | None = None) -> tuple[Tensor, None]:
         """z = mu + sigma * eps, `(samples, B, latent)`, with equal shares; gradients flow to mu and sigma (slide 76)."""
         mu, sigma = self.base_dist.loc, self.base_dist.scale
         eps = torch.randn((samples, *mu.shape), generator=generator, device=mu.device, dtype=mu.dtype)
         return mu + sigma * eps, None
+
+    def kl_to_standard(self) -> Tensor:
+        """KL(q || N(0, I)), `(B,)` nats, in closed form (Kingma and Welling, 2014, Appendix B)."""
+        mu, variance = self.base_dist.loc, self.base_dist.scale.square()
+        return (0.5 * (variance + mu.square() - 1 - variance.log())).sum(-1)
 
 
 class Gaussian:

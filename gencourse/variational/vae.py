@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.distributions import Distribution, Independent, Normal, kl_divergence
+from torch.distributions import Distribution, Independent, Normal
 
 from gencourse.arguments import non_negative, positive_integer, widths
 from gencourse.data import Dataset, dynamically_binarized, load
@@ -123,7 +123,7 @@ class VAE(Approximate):
         z, log_share = q.draws(samples, generator)  # (N, B, latent)
         reconstruction = _mean(self.decode(z).log_prob(self._as_value(x)), log_share, samples)  # (N, B) -> (B,)
         if self.learned_prior is None and isinstance(q, posteriors.DiagonalGaussian):
-            return reconstruction, kl_divergence(q, self.prior)
+            return reconstruction, q.kl_to_standard()
         return reconstruction, _mean(q.log_prob(z) - self.log_prior(z), log_share, samples)
 
     def elbo(

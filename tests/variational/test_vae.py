@@ -5,10 +5,11 @@ import math
 import pytest
 import torch
 from scipy.stats import kstest
-from torch.distributions import Independent, Normal, kl_divergence
+from torch.distributions import Bernoulli, Independent, Normal, kl_divergence
 
 from gencourse import data
 from gencourse.checks import assert_bound, assert_every_parameter_learns, assert_sampler_matches, every_example
+from gencourse.distributions import pixel_by_pixel
 from gencourse.space import Space
 from gencourse.train import fit
 from gencourse.variational.vae import VAE
@@ -62,6 +63,14 @@ def test_density_on_the_line_integrates_to_one():
     x = torch.linspace(-12, 12, 2401, dtype=torch.float64).unsqueeze(1)
     p = torch.cat([log_prob_by_quadrature(model, part) for part in x.split(400)]).exp()
     assert float(p.sum()) * 24 / 2400 == pytest.approx(1, abs=1e-9)
+
+
+def test_pixels_in_fewer_passes_are_torch_s_to_the_bit():
+    logits, x = torch.randn(3, 4, 1, 5, 5, requires_grad=True), torch.randint(2, (4, 1, 5, 5)).float()
+    torchs = Independent(Bernoulli(logits=logits, validate_args=False), 3, validate_args=False)
+    values = [d.log_prob(x) for d in (pixel_by_pixel(logits, Space((1, 5, 5), 2)), torchs)]
+    gradients = [torch.autograd.grad(value.sum(), logits)[0] for value in values]
+    assert torch.equal(*values) and torch.equal(*gradients)
 
 
 @pytest.mark.parametrize("space", SPACES, ids=str)
