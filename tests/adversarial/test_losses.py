@@ -185,3 +185,14 @@ def test_began_s_k_rests_where_the_errors_are_in_the_ratio_gamma():
         k, M = began_balance(k, torch.tensor([1.0]), fake, gamma=0.6, step=0.01)
     assert float(k) == pytest.approx(0.5, abs=1e-4)  # 0.2 + 0.8 k = 0.6
     assert float(M) == pytest.approx(1.0, abs=1e-4)
+
+
+def test_r1_is_the_squared_slope_at_the_real_examples_and_sends_a_gradient_to_the_weights():
+    w = torch.tensor([[1.0, -2.0], [0.5, 3.0]], dtype=torch.float64, requires_grad=True)
+    real = torch.randn(6, 1, 2, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64).requires_grad_()
+    penalty = losses.r1_penalty(real, (real * w).flatten(1).sum(1))  # linear: |w|^2 everywhere
+    torch.testing.assert_close(penalty, w.square().sum().expand(6))
+    torch.testing.assert_close(torch.autograd.grad(penalty.mean(), w)[0], 2 * w)
+    torch.testing.assert_close(losses.r1_penalty(real, real.square().flatten(1).sum(1)), 4 * real.square().flatten(1).sum(1))
+    with pytest.raises(ValueError, match=r"call real\.requires_grad_\(\) before"):
+        losses.r1_penalty(real.detach(), real.flatten(1).sum(1))
