@@ -10,6 +10,7 @@ from itertools import pairwise
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gencourse.adversarial.dcgan import layer_norm
@@ -54,8 +55,8 @@ def bookkeeping(
 ) -> list[Layer]:
     """The layers of a U-Net in the order in which they are computed.
 
-    Going down, each map has half the sides of the one before. Going up, a layer doubles the sides, and what it makes is put
-    beside the map of the same sides from the way down: so the next layer has as many inputs again.
+    Going down, each map has half the sides of the one before. Going up, a map is enlarged to twice the sides and put beside the
+    one of those sides from the way down, so that a layer has the channels of both as its inputs.
 
     Raises:
         ValueError: if the sides cannot be halved as often.
@@ -65,8 +66,8 @@ def bookkeeping(
     in 1 24 (16, 16)
     down 1 24 48 (8, 8)
     bottom 52 48 (8, 8)
-    up 1 48 24 (16, 16)
-    out 48 3 (16, 16)
+    up 1 72 24 (16, 16)
+    out 24 3 (16, 16)
     """
     depth = len(widths) - 1
     if any(side % 2**depth or side < 2 * 2**depth for side in sides):
@@ -76,13 +77,13 @@ def bookkeeping(
         )
     at = [(sides[0] // 2**i, sides[1] // 2**i) for i in range(depth + 1)]
     down = [Layer(f"down {i + 1}", *pair, at[i + 1]) for i, pair in enumerate(pairwise(widths))]
-    up = [Layer(f"up {i + 1}", widths[i + 1] * (1 if i + 1 == depth else 2), widths[i], at[i]) for i in reversed(range(depth))]
+    up = [Layer(f"up {i + 1}", widths[i + 1] + widths[i], widths[i], at[i]) for i in reversed(range(depth))]
     return [
         Layer("in", inputs, widths[0], at[0]),
         *down,
         Layer("bottom", widths[-1] + latent, widths[-1], at[-1]),
         *up,
-        Layer("out", widths[0] * (2 if depth else 1), outputs, at[0]),
+        Layer("out", widths[0], outputs, at[0]),
     ]
 
 
@@ -102,14 +103,9 @@ class UNet(nn.Module):
         super().__init__()
         self.layers = nn.ModuleDict()
         for name, before, after, _ in bookkeeping(inputs, outputs, sides=sides, widths=_widths(widths), latent=latent):
-            way = name.split()[0]
-            if way == "down":
-                layer: nn.Module = nn.Conv2d(before, after, 4, stride=2, padding=1)
-            elif way == "up":
-                layer = nn.ConvTranspose2d(before, after, 4, stride=2, padding=1)
-            else:
-                layer = nn.Conv2d(before, after, 3, padding=1)
-            last = [nn.Tanh()] if way == "out" else [layer_norm(after), nn.LeakyReLU(0.2)]
+            halves = name.startswith("down")
+            layer = nn.Conv2d(before, after, 4, stride=2, padding=1) if halves else nn.Conv2d(before, after, 3, padding=1)
+            last = [nn.Tanh()] if name == "out" else [layer_norm(after), nn.LeakyReLU(0.2)]
             self.layers[name] = nn.Sequential(layer, *last)
 
     def forward(self, z: Tensor | None, source: Tensor) -> Tensor:
@@ -117,14 +113,13 @@ class UNet(nn.Module):
         skips: list[Tensor] = []
         h = source
         for name, layer in self.layers.items():
-            if name == "bottom":
-                skips.pop()  # the smallest map is no skip: it is what goes on
-                h = h if z is None else torch.cat([h, z[:, :, None, None].expand(-1, -1, *h.shape[2:])], dim=1)
-            h = layer(h)
-            if name == "in" or name.startswith("down"):
+            if name.startswith("down"):
                 skips.append(h)
+            elif name == "bottom" and z is not None:
+                h = torch.cat([h, z[:, :, None, None].expand(-1, -1, *h.shape[2:])], dim=1)
             elif name.startswith("up"):
-                h = torch.cat([h, skips.pop()], dim=1)
+                h = torch.cat([F.interpolate(h, scale_factor=2, mode="nearest"), skips.pop()], dim=1)
+            h = layer(h)
         return h
 
 

@@ -51,7 +51,7 @@ def test_the_u_net_is_as_its_bookkeeping_says():
     assert seen == {row.name: (row.inputs, row.outputs, row.sides) for row in rows}
     assert [(row.name, row.inputs) for row in rows] == [
         *(("in", 1), ("down 1", 3), ("down 2", 5), ("bottom", 6 + 2)),
-        *(("up 2", 6), ("up 1", 5 + 5), ("out", 3 + 3)),
+        *(("up 2", 6 + 5), ("up 1", 5 + 3), ("out", 3)),
     ]
 
 
@@ -73,7 +73,7 @@ def test_each_skip_connection_carries(kept):
     one, other = torch.randn(2, 1, 1, 8, 8, dtype=torch.float64)
     cut("bottom")
     if kept == "down 1":  # what "in" gives still goes down, but is not handed across
-        net.layers["out"].register_forward_pre_hook(lambda _, x: (torch.cat([x[0][:, :3], torch.ones_like(x[0][:, 3:])], 1),))
+        net.layers["up 1"].register_forward_pre_hook(lambda _, x: (torch.cat([x[0][:, :4], torch.ones_like(x[0][:, 4:])], 1),))
     else:
         cut("down 1")
     assert reaches() > 1e-3
@@ -92,8 +92,9 @@ def test_without_skips_a_pixel_is_lost():
         return int(torch.linalg.matrix_rank(jacobian.view(64, 64)))
 
     assert rank() == 64
-    for name in ("up 1", "out"):  # the second half of what goes in came across
-        net.layers[name].register_forward_pre_hook(lambda _, x: (x[0] * (torch.arange(x[0].shape[1]) < 2).view(1, -1, 1, 1),))
+    for name, below in (("up 2", 1), ("up 1", 2)):  # channels from below; the others came across
+        own = torch.arange(3 if below == 1 else 4) < below
+        net.layers[name].register_forward_pre_hook(lambda _, x, own=own: (x[0] * own.view(1, -1, 1, 1),))
     assert rank() <= 4  # the bottleneck: one channel of 2x2
 
 
