@@ -4,13 +4,13 @@ A class-conditional game from the parts of its time, made large. What is here:
 
     generator       residual blocks; conditional batch norm, told the class by one embedding that all blocks share, and a piece
                     of z of its own ("skip-z")
-    discriminator   spectral norm everywhere, sum over all places, and the projection of the features on the class
+    discriminator   spectral norm in every layer, a sum over all places, and the projection of the features on the class
     losses          hinge; for the generator an orthogonal penalty: beta * |W W^T * (1 - I)|^2, rows at right angles
     truncation      z is drawn again while an entry lies beyond psi: a small psi buys fidelity with variety
 
-What is not, because it is size: batches of 2048, 64 channels and more, hundreds of accelerators. The averaged weights that the
-paper samples from are `fit(ema=...)`; batch norm's statistics belong to one set of weights and one psi, and are measured afresh
-for each.
+What is not: the paper's size, batches of 2048 on hundreds of accelerators, and the spectral norm in its generator. The averaged
+weights that it samples from are `fit(ema=...)`; batch norm's statistics belong to one set of weights and one psi, and are
+measured afresh for each.
 """
 
 import math
@@ -118,16 +118,8 @@ class BigGAN(GAN):
     ) -> None:
         if not dcgan.halves(space):
             raise ValueError(f"BigGAN draws images of integers with even sides of 8 or more, but the space is {space}.")
-        latent, width, d_width, embedding, base = (
-            positive_integer(f"BigGAN: {name}", value)
-            for name, value in (
-                ("latent", latent),
-                ("width", width),
-                ("d_width", d_width),
-                ("embedding", embedding),
-                ("base", base),
-            )
-        )
+        sizes = {"latent": latent, "width": width, "d_width": d_width, "embedding": embedding, "base": base}
+        latent, width, d_width, embedding, base = (positive_integer(f"BigGAN: {name}", n) for name, n in sizes.items())
         classes = None if classes is None else positive_integer("BigGAN: classes", classes)
         maps = dcgan.sides(space, base)
         if latent < len(maps):
@@ -156,12 +148,7 @@ class BigGAN(GAN):
     # --- sampling: truncation, and the statistics that belong to it ---------------------------------------------------
 
     def sample(
-        self,
-        n: int,
-        context: Tensor | None = None,
-        *,
-        truncation: float | None = None,
-        generator: torch.Generator | None = None,
+        self, n: int, context: Tensor | None = None, *, truncation: float | None = None, generator: torch.Generator | None = None
     ) -> Tensor:
         """Draw `n` examples, `(n, *space.shape)`, with every entry of z between `-truncation` and `truncation`.
 
@@ -306,5 +293,21 @@ RECIPES = (
         metric="frechet_ratio",
         samples=3600,
         band=2.2,
+    ),
+    Recipe(
+        "fashion_mnist",
+        data="fashion_mnist",
+        options={"classes": 10, "latent": 60, "width": 64, "embedding": 32, "attention": 14, "g_lr": 1e-4},
+        fit={"steps": 15_000, "batch_size": 128, "lr": 4e-4, "schedule": cosine, "ema": 0.999, "conditional": True},
+        metric="frechet_ratio",
+        needs="one GPU, ten minutes",
+    ),
+    Recipe(
+        "cifar10",
+        data="cifar10",
+        options={"classes": 10, "latent": 80, "width": 128, "d_width": 64, "embedding": 64, "attention": 16, "g_lr": 1e-4},
+        fit={"steps": 20_000, "batch_size": 128, "lr": 4e-4, "schedule": cosine, "ema": 0.999, "conditional": True},
+        metric="frechet_ratio",
+        needs="one GPU, half an hour",
     ),
 )
