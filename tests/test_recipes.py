@@ -46,7 +46,8 @@ def test_the_recipe_reaches_its_band_and_its_run_can_be_used_again(tmp_path, mon
     again, *found = load_run(tmp_path)
     assert found == [entry, recipe]
     assert torch.equal(weights(model.cpu()), weights(again))
-    draws = [m.sample(50, generator=torch.Generator().manual_seed(0)) for m in (model, again)]
+    context = again.example_context(50, generator=torch.Generator().manual_seed(1))
+    draws = [m.sample(50, context, generator=torch.Generator().manual_seed(0)) for m in (model, again)]
     assert torch.equal(*draws)  # statistics of batch norm too
     if not game:
         assert evaluate(again, recipe, samples=20) == evaluate(model, recipe, samples=20)
