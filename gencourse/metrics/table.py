@@ -9,11 +9,14 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from gencourse.data.captions import facts
 from gencourse.data.dataset import Dataset
+from gencourse.data.scenes import COLOURS, SHAPES
 from gencourse.kinds import GenerativeModel
 from gencourse.metrics.frechet import frechet_to
 from gencourse.metrics.likelihood import Estimate, nll
 from gencourse.metrics.modes import mode_report
+from gencourse.metrics.scenes import facts_right, fills, striped
 
 
 class Metric(NamedTuple):
@@ -67,6 +70,54 @@ def _frechet_ratio(model: GenerativeModel, dataset: Dataset, samples: int, seed:
     return Estimate(float(ratios.mean()), float(ratios.std()) / math.sqrt(len(parts)), n * len(parts))
 
 
+def _captions_right(model: GenerativeModel, dataset: Dataset, samples: int, seed: int) -> Estimate:
+    """The share of pictures that show all four facts of their captions, by a reader that needs no training."""
+    scenes: Any = getattr(dataset, "test_scenes", None)
+    tokens = dataset.test_labels
+    if scenes is None or tokens is None or tokens.dim() != 2:
+        raise ValueError(f"captions_right is for drawn scenes with captions, which {dataset.name!r} has not.")
+    shapes = [SHAPES[number] for number in scenes.shape.unique().tolist()]
+    asked = facts(conditions(model, dataset, samples).cpu())  # type: ignore[union-attr]
+    right = facts_right(_draw(model, dataset, samples, seed), asked, shapes=shapes).all(1).double()
+    return Estimate(float(right.mean()), float(right.std()) / math.sqrt(samples), samples)
+
+
+def _palette_share(model: GenerativeModel, dataset: Dataset, samples: int, seed: int) -> Estimate:
+    """The share of the test scenes that are filled, as a whole, in one of the colours that there are in training."""
+    scenes = _test_scenes(dataset, "palette_share")
+    colours = [COLOURS[number] for number in scenes.colour.unique().tolist()]
+    return _share(fills(_draw(model, dataset, len(scenes), seed), scenes, colours=colours).whole)
+
+
+def _stripes_inside(model: GenerativeModel, dataset: Dataset, samples: int, seed: int) -> Estimate:
+    """The share of the pixels inside the test scenes that are as in the nearest phase of the stripes."""
+    scenes = _test_scenes(dataset, "stripes_inside")
+    return _share(striped(_draw(model, dataset, len(scenes), seed), scenes).inside)
+
+
+def _translation_error(model: GenerativeModel, dataset: Dataset, samples: int, seed: int) -> Estimate:
+    """The mean absolute error of translations of the test pictures, on [-1, 1], in the worse of the two directions."""
+    translator: Any = model
+    if not hasattr(translator, "translate") or dataset.test_labels is None:
+        raise ValueError(f"translation_error is for translators both ways and known pairs, not {type(model).__name__}.")
+    x, y = dataset.test.to(model.device), dataset.test_labels.to(model.device)
+    pairs = ((translator.translate(x), y, translator.other), (translator.back(y), x, model.space))
+    errors = [(space.to_signed(made) - space.to_signed(true)).abs().flatten(1).mean(1).cpu() for made, true, space in pairs]
+    return max(map(_share, errors), key=lambda estimate: estimate.mean)
+
+
+def _test_scenes(dataset: Dataset, metric: str) -> Any:
+    scenes = getattr(dataset, "test_scenes", None)
+    if scenes is None:
+        raise ValueError(f"{metric} is for drawn scenes that are known, which {dataset.name!r} has not.")
+    return scenes
+
+
+def _share(values: Tensor) -> Estimate:
+    values = values.double()
+    return Estimate(float(values.mean()), float(values.std()) / math.sqrt(len(values)), len(values))
+
+
 def _draw(model: GenerativeModel, dataset: Dataset, n: int, seed: int) -> Tensor:
     generator = torch.Generator(device=model.device).manual_seed(seed)
     return model.sample(n, conditions(model, dataset, n), generator=generator).cpu()
@@ -92,4 +143,8 @@ METRICS = {
     "bits_per_dim": Metric(_bits_per_dim, "bits/dim"),
     "mode_overlap": Metric(_mode_overlap, higher_is_better=True),
     "frechet_ratio": Metric(_frechet_ratio, decimals=2),
+    "captions_right": Metric(_captions_right, higher_is_better=True),
+    "palette_share": Metric(_palette_share, higher_is_better=True),
+    "stripes_inside": Metric(_stripes_inside, higher_is_better=True),
+    "translation_error": Metric(_translation_error),
 }

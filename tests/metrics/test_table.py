@@ -5,6 +5,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from gencourse.data.captions import captioned_scenes
+from gencourse.data.scenes import draw_scenes
 from gencourse.data.toys import RingOfGaussians
 from gencourse.metrics.table import METRICS, conditions
 
@@ -44,3 +46,17 @@ def test_a_conditional_model_is_judged_under_the_conditions_of_the_test_set():
     assert conditions(sampler(None), SimpleNamespace(test_labels=labels), 7) is None
     with pytest.raises(ValueError, match="'pairs' has no conditions to sample with"):
         conditions(model, SimpleNamespace(name="pairs", test_labels=None), 7)
+
+
+def test_captions_are_right_where_all_four_facts_are():
+    """Pictures of the captions themselves are all right; those of the next caption hardly ever."""
+    drawn = captioned_scenes(n=400)
+    model = sampler(lambda n, tokens: draw_scenes(drawn.test_scenes), condition=torch.tensor([1]))
+    right = METRICS["captions_right"].measure(model, drawn, 40, 0)
+    assert right.mean >= 0.97 and right.n == 40  # the reader itself is wrong now and then
+    model = sampler(lambda n, tokens: draw_scenes(drawn.test_scenes).roll(1, 0), condition=torch.tensor([1]))
+    wrong = METRICS["captions_right"].measure(model, drawn, 40, 0)
+    assert wrong.mean <= 0.1
+    assert wrong.standard_error == pytest.approx((wrong.mean * (1 - wrong.mean) / 39) ** 0.5)
+    with pytest.raises(ValueError, match="drawn scenes with captions"):
+        METRICS["captions_right"].measure(model, SimpleNamespace(name="digits", test_labels=torch.zeros(3)), 40, 0)
