@@ -19,7 +19,9 @@ from toy_models import Duel
 
 from gencourse import checkpoint
 from gencourse.adversarial.biggan import BigGAN
+from gencourse.adversarial.cyclegan import CycleGAN
 from gencourse.adversarial.dcgan import DCGAN
+from gencourse.adversarial.pix2pix import Pix2Pix
 from gencourse.adversarial.progressive import Progressive
 from gencourse.data import Dataset, binarize
 from gencourse.markov.rbm import RBM
@@ -28,7 +30,7 @@ from gencourse.train import cosine, fit
 from gencourse.variational.priors import VampPrior
 from gencourse.variational.vae import VAE
 
-STEPS = {"vae": 600, "vamp": 400, "duel": 600, "gan": 150, "pcd": 600, "growing": 90, "biggan": 60}
+STEPS = {"vae": 600, "vamp": 400, "duel": 600, "gan": 150, "pcd": 600, "growing": 90, "biggan": 60, "pix2pix": 90, "cyclegan": 60}
 
 
 def train(kind: str, out: Path, result: Path) -> None:
@@ -56,6 +58,14 @@ def train(kind: str, out: Path, result: Path) -> None:
         space = Space((1, 8, 8), 17)
         model = BigGAN(space, latent=4, width=4, d_width=4, classes=3)
         data = (torch.randint(17, (150, *space.shape)), torch.arange(150) % 3)
+    elif kind == "pix2pix":  # pictures as conditions
+        settings["validate_every"] = None
+        space = Space((1, 8, 8), 17)
+        model, data = Pix2Pix(space, widths=(4, 4), d_width=4), tuple(torch.randint(17, (2, 150, *space.shape)))
+    elif kind == "cyclegan":  # two pools of fakes, which are not full at first
+        settings["validate_every"] = None
+        space = Space((1, 8, 8), 17)
+        model, data = CycleGAN(space, widths=(4, 4), d_width=4), tuple(torch.randint(17, (2, 150, *space.shape)))
     elif kind == "pcd":  # chains that go on from where they were
         space = Space((1, 4, 4), 2)
         model, data = RBM(space, hidden=8, chains=10), torch.randint(2, (150, *space.shape))

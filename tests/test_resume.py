@@ -51,6 +51,8 @@ def never(*_):
         ("pcd", "pcd"),
         ("growing", "d"),
         ("biggan", "d"),
+        ("pix2pix", "d"),
+        ("cyclegan", "d_b"),
     ],
 )
 def test_a_run_killed_at_random_moments_ends_with_the_same_bits(tmp_path, kind, move):

@@ -228,14 +228,14 @@ RECIPES = (
         "styles",
         data=partial(unpaired_styles, 16),
         fit={"steps": 1000, "batch_size": 16, "lr": 1e-3, "schedule": cosine, "ema": 0.99, "conditional": True},
-        metric=None,
+        metric="translation_error",
     ),
     Recipe(
         "styles64",
         data=partial(unpaired_styles, 64, n=10_000),
         options={"widths": (64, 128, 256, 256), "d_width": 64, "patch": ((4, 2), (4, 2), (4, 1), (4, 1))},
         fit={"steps": 20_000, "batch_size": 16, "lr": 2e-4, "schedule": cosine, "ema": 0.999, "conditional": True},
-        metric=None,
+        metric="translation_error",
         needs="one GPU, ten minutes",
     ),
 )

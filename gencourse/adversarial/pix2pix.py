@@ -163,14 +163,14 @@ RECIPES = (
         data=partial(outlines_to_filled, 16, fill="two colours"),
         options={"source": Space((1, 16, 16), 256), "widths": (16, 32, 32), "d_width": 16},
         fit={"steps": 600, "batch_size": 32, "lr": 1e-3, "schedule": cosine, "ema": 0.99, "conditional": True},
-        metric=None,
+        metric="palette_share",
     ),
     Recipe(
         "stripes",
         data=partial(outlines_to_filled, 16, fill="stripes"),
         options={"source": Space((1, 16, 16), 256), "widths": (16, 32, 32), "d_width": 16},
         fit={"steps": 1000, "batch_size": 32, "lr": 1e-3, "schedule": cosine, "ema": 0.99, "conditional": True},
-        metric=None,
+        metric="stripes_inside",
     ),
     Recipe(
         "stripes64",
@@ -182,7 +182,7 @@ RECIPES = (
             "patch": ((4, 2), (4, 2), (4, 1), (4, 1)),
         },
         fit={"steps": 20_000, "batch_size": 32, "lr": 2e-4, "schedule": cosine, "ema": 0.999, "conditional": True},
-        metric=None,
+        metric="stripes_inside",
         needs="one GPU, ten minutes",
     ),
 )
