@@ -6,9 +6,12 @@ import pytest
 import torch
 from torch import nn
 
+from gencourse import data
 from gencourse.adversarial import losses
-from gencourse.adversarial.biggan import BigGAN, Embedding, orthogonal_penalty, truncated_normal
+from gencourse.adversarial.biggan import RECIPES, BigGAN, Embedding, orthogonal_penalty, truncated_normal
 from gencourse.adversarial.layers import ConditionalBatchNorm2d, SelfAttention, SpectralNorm
+from gencourse.metrics.classifier import scored_classifier
+from gencourse.metrics.precision_recall import precision_recall
 from gencourse.space import Space
 from gencourse.train import fit
 
@@ -195,6 +198,22 @@ def test_it_learns_what_a_label_means():
     samples = model.sample(200, asked, generator=torch.Generator().manual_seed(4)).double() / 16
     top, bottom = samples[:, 0, :4].mean(dim=(1, 2)), samples[:, 0, 4:].mean(dim=(1, 2))
     assert (((top - asked).abs() < 0.3) & (bottom < 0.3)).double().mean() > 0.9
+
+
+@pytest.mark.weekly
+def test_truncation_buys_precision_with_recall_on_digits():
+    """The recipe's model; measured over seeds by benchmarks/truncation.py, with room for other seeds and machines."""
+    digits, recipe = data.load("digits"), next(recipe for recipe in RECIPES if recipe.name == "digits")
+    torch.manual_seed(0)
+    model = BigGAN(digits.space, **recipe.options)
+    fit(model, digits, device="cpu", progress=False, **recipe.fit)
+    judge, labels, found = scored_classifier(digits), digits.test_labels, {}
+    for psi in (None, 0.5):
+        x = model.sample(len(labels), labels, truncation=psi, generator=torch.Generator().manual_seed(0))
+        found[psi] = precision_recall(judge.features(digits.test), judge.features(x))
+        assert (judge.predict(x) == labels).double().mean() >= 0.97
+    assert found[None].recall - found[0.5].recall >= 0.4
+    assert found[0.5].precision - found[None].precision >= 0.04
 
 
 @pytest.mark.parametrize(
