@@ -23,6 +23,7 @@ from gencourse.adversarial.cyclegan import CycleGAN
 from gencourse.adversarial.dcgan import DCGAN
 from gencourse.adversarial.pix2pix import Pix2Pix
 from gencourse.adversarial.progressive import Progressive
+from gencourse.adversarial.text_to_image import TextToImage
 from gencourse.data import Dataset, binarize
 from gencourse.markov.rbm import RBM
 from gencourse.space import Space
@@ -30,7 +31,18 @@ from gencourse.train import cosine, fit
 from gencourse.variational.priors import VampPrior
 from gencourse.variational.vae import VAE
 
-STEPS = {"vae": 600, "vamp": 400, "duel": 600, "gan": 150, "pcd": 600, "growing": 90, "biggan": 60, "pix2pix": 90, "cyclegan": 60}
+STEPS = {
+    "vae": 600,
+    "vamp": 400,
+    "duel": 600,
+    "gan": 150,
+    "pcd": 600,
+    "growing": 90,
+    "biggan": 60,
+    "pix2pix": 90,
+    "cyclegan": 60,
+    "captions": 60,
+}
 
 
 def train(kind: str, out: Path, result: Path) -> None:
@@ -66,6 +78,11 @@ def train(kind: str, out: Path, result: Path) -> None:
         settings["validate_every"] = None
         space = Space((1, 8, 8), 17)
         model, data = CycleGAN(space, widths=(4, 4), d_width=4), tuple(torch.randint(17, (2, 150, *space.shape)))
+    elif kind == "captions":  # the words of the last batches, on which batch norm is measured at the end
+        settings["validate_every"] = None
+        space = Space((1, 8, 8), 17)
+        model = TextToImage(space, words=6, length=3, latent=4, code=4, width=4, interpolate=0.5)
+        data = (torch.randint(17, (150, *space.shape)), model.example_context(150))
     elif kind == "pcd":  # chains that go on from where they were
         space = Space((1, 4, 4), 2)
         model, data = RBM(space, hidden=8, chains=10), torch.randint(2, (150, *space.shape))

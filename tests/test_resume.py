@@ -53,6 +53,7 @@ def never(*_):
         ("biggan", "d"),
         ("pix2pix", "d"),
         ("cyclegan", "d_b"),
+        ("captions", "d"),
     ],
 )
 def test_a_run_killed_at_random_moments_ends_with_the_same_bits(tmp_path, kind, move):
