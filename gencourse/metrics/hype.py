@@ -50,7 +50,8 @@ def error_rates(answers: Answers) -> ErrorRates:
         fakes, reals = (sum(wrong[kind]) / len(wrong[kind]) for kind in ("fake", "real"))
         rows.append(((fakes + reals) / 2, fakes, reals))
         seen.append((len(wrong["fake"]), len(wrong["real"])))
-    return ErrorRates(*torch.tensor(rows, dtype=torch.float64, device="cpu").T, torch.tensor(seen, device="cpu"))
+    rate, of_fakes, of_reals = torch.tensor(rows, dtype=torch.float64, device="cpu").T
+    return ErrorRates(rate, of_fakes, of_reals, torch.tensor(seen, device="cpu"))
 
 
 class Score(NamedTuple):

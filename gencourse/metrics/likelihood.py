@@ -28,7 +28,6 @@ class Estimate:
         return Estimate(self.mean * scale, self.standard_error * scale, self.n)
 
 
-@torch.no_grad()
 def nll(
     model: GenerativeModel,
     x: Tensor,
@@ -38,11 +37,32 @@ def nll(
     batch_size: int = 200,
     seed: int = 0,
 ) -> Estimate:
-    """The mean negative log-likelihood of `x` `(N, *shape)`, in nats per image.
+    """The mean negative log-likelihood of `x` `(N, *shape)`, in nats per image: the mean of `nlls`, which says what it is.
+
+    Raises:
+        TypeError: if the model is implicit and has no likelihood.
+        ValueError: if `x` is empty or not of the model's space, or `seed` is no integer.
+    """
+    values = nlls(model, x, context, samples=samples, batch_size=batch_size, seed=seed)
+    error = float(values.std()) / math.sqrt(len(values)) if len(values) > 1 else math.inf
+    return Estimate(float(values.mean()), error, len(values))
+
+
+@torch.no_grad()
+def nlls(
+    model: GenerativeModel,
+    x: Tensor,
+    context: Tensor | None = None,
+    *,
+    samples: int = 1000,
+    batch_size: int = 200,
+    seed: int = 0,
+) -> Tensor:
+    """The negative log-likelihood of each of `x` `(N, *shape)`, in nats, `(N,)` float64.
 
     Exact for a `Tractable` model; for an `Approximate` one the model's own estimate with `samples` draws, from `seed`. A model
     that draws noise for its `log_prob`, as one that dequantises does, draws it from `seed` too: the same call gives the same
-    number, and leaves the caller's random state as it was. The model is evaluated on its device, in evaluation mode; its mode
+    numbers, and leaves the caller's random state as it was. The model is evaluated on its device, in evaluation mode; its mode
     is restored.
 
     Raises:
@@ -69,9 +89,7 @@ def nll(
                 parts.append(-model.log_prob(batch, condition))
             else:
                 parts.append(-model.log_prob_estimate(batch, condition, samples=samples, generator=generator))
-    values = torch.cat(parts).double()
-    error = float(values.std()) / math.sqrt(len(values)) if len(values) > 1 else math.inf
-    return Estimate(float(values.mean()), error, len(values))
+    return torch.cat(parts).double()
 
 
 def log_mean_exp(log_w: Tensor, dim: int = 0) -> Tensor:
