@@ -50,7 +50,8 @@ class CycleGAN(Implicit):
         d_width, patch: channels of the discriminators' first map, and their convolutions, (kernel, stride) each.
         cycle: the weight of the cycle loss; 0 leaves the two games alone.
         identity: the weight of the identity loss, for which A and B must have as many channels; 0 leaves it out.
-        gan: the weight of the discriminators' word; 0 leaves the cycle alone, and nothing is played against.
+        gan: the weight of the discriminators' word; 0 leaves the cycle alone, and nothing is played against. The library's least
+            squares are halved, so that 2 is the paper's weight.
         pool: how many fakes each discriminator's pool holds; 0 shows it fresh ones only.
         loss: what the players lower, of `gencourse.adversarial.losses`.
         betas: Adam's, for all players.
@@ -64,12 +65,12 @@ class CycleGAN(Implicit):
         space: Space,
         *,
         other: Space | None = None,
-        widths: tuple[int, ...] = (24, 48),
+        widths: tuple[int, ...] = (16, 32),
         d_width: int = 24,
-        patch: Layers = ((4, 2), (3, 1), (3, 1)),
+        patch: Layers = ((4, 2), (4, 2), (3, 1)),
         cycle: float = 10.0,
         identity: float = 0.0,
-        gan: float = 1.0,
+        gan: float = 2.0,
         pool: int = 50,
         loss: Loss = losses.least_squares(),  # noqa: B008  a frozen value
         betas: tuple[float, float] = (0.5, 0.999),
@@ -227,13 +228,19 @@ RECIPES = (
     Recipe(
         "styles",
         data=partial(unpaired_styles, 16),
-        fit={"steps": 1000, "batch_size": 16, "lr": 1e-3, "schedule": cosine, "ema": 0.99, "conditional": True},
+        options={"identity": 5.0},
+        fit={"steps": 600, "batch_size": 16, "lr": 1e-3, "schedule": cosine, "ema": 0.99, "conditional": True},
         metric="translation_error",
     ),
     Recipe(
         "styles64",
         data=partial(unpaired_styles, 64, n=10_000),
-        options={"widths": (64, 128, 256, 256), "d_width": 64, "patch": ((4, 2), (4, 2), (4, 1), (4, 1))},
+        options={
+            "identity": 5.0,
+            "widths": (64, 128, 256, 256),
+            "d_width": 64,
+            "patch": ((4, 2), (4, 2), (4, 2), (4, 1), (4, 1)),
+        },
         fit={"steps": 20_000, "batch_size": 16, "lr": 2e-4, "schedule": cosine, "ema": 0.999, "conditional": True},
         metric="translation_error",
         needs="one GPU, ten minutes",
