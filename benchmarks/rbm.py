@@ -50,7 +50,7 @@ class Plain:
 
 
 class Library:
-    """As `fit` plays a move: the loss, the gradient of its own parameters, a step."""
+    """As `fit` plays a move: the loss and the gradient of its own parameters, a step."""
 
     def __init__(self, model: RBM) -> None:
         self.model = model.train()
@@ -58,7 +58,8 @@ class Library:
         self.optimizer = sgd(self.move.learns, lr=LR)
 
     def step(self, v: Tensor) -> None:
-        gradients = torch.autograd.grad(self.move.loss(v, None).mean(), self.move.learns)
+        assert self.move.gradient
+        _, gradients = self.move.gradient(v, None)
         for parameter, gradient in zip(self.move.learns, gradients, strict=True):
             parameter.grad = gradient
         self.optimizer.step()

@@ -30,6 +30,8 @@ class Move:
         optimizer: makes the optimiser from `(parameters, lr=...)`; None takes `fit`'s.
         lr: its learning rate; None takes `fit`'s.
         after: called after each update (weight clipping, say).
+        gradient: `gradient(x, context)` gives the mean loss, `()`, and its gradient by each parameter that learns, for a
+            model that knows it without autograd; `fit` takes it in place of autograd's.
         validate: whether this loss, on data not trained on, says which weights are better. `fit` validates the first move
             that says so; in a game between two players none does.
     """
@@ -42,6 +44,7 @@ class Move:
     lr: float | None = None
     after: Callable[[], None] | None = None
     validate: bool = True
+    gradient: Callable[[Tensor, Tensor | None], tuple[Tensor, Sequence[Tensor]]] | None = None
     learns: list[nn.Parameter] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:

@@ -89,10 +89,15 @@ class EnergyModel(Approximate):
         """The log-probability of each image, `(B,)` nats, with log Z from `samples` annealed chains.
 
         The estimate of Z is unbiased, so that of log Z is low on average, and these values are high: they look better than
-        the model is, by less the longer the annealing.
+        the model is, by less the longer the annealing. With `context`, log p(x | y), annealed once for each label that occurs.
         """
-        log_z = self.estimate_log_partition(context, chains=samples, generator=generator).log_z
-        return -self.free_energy(x, context) - log_z
+        log_p = -self.free_energy(x, context)
+        if context is None:
+            return log_p - self.estimate_log_partition(chains=samples, generator=generator).log_z
+        for label in context.unique():
+            log_z = self.estimate_log_partition(label, chains=samples, generator=generator).log_z
+            log_p = torch.where(context == label, log_p - log_z, log_p)
+        return log_p
 
     def _refuse_nan(self) -> None:
         if any(bool(p.isnan().any()) for p in self.parameters()):
@@ -103,6 +108,12 @@ def bernoulli(logits: Tensor, generator: torch.Generator | None = None) -> Tenso
     """Binary units drawn from their logits, as 0.0 and 1.0 in the logits' shape and type."""
     u = torch.rand(logits.shape, generator=generator, device=logits.device, dtype=logits.dtype)
     return (u < torch.sigmoid(logits)).to(logits.dtype)
+
+
+def one_of(logits: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    """One of K drawn from logits `(B, K)`, `(B,)`: the largest, each with noise from the Gumbel distribution."""
+    u = torch.rand(logits.shape, generator=generator, device=logits.device, dtype=logits.dtype)
+    return (logits - torch.log(-torch.log1p(-u))).argmax(1)
 
 
 def all_states(units: int, like: Tensor, *, what: str, piece: int = 2**14) -> Iterator[Tensor]:

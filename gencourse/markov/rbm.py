@@ -13,16 +13,15 @@ dreaming from where they were.
 With classes, a label is one more visible unit of K states (Larochelle and Bengio, 2008), and p(y | v) is exact.
 """
 
-from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gencourse.arguments import non_negative_integer, positive_integer
-from gencourse.markov.base import LOG_2, EnergyModel, all_states, bernoulli, log_odds
+from gencourse.markov.base import EnergyModel, bernoulli, log_odds, one_of
+from gencourse.markov.rbm_likelihood import Annealed, exact_log_partition, pseudo_nll
 from gencourse.networks import full_precision, one_hot
 from gencourse.recipes import Recipe
 from gencourse.space import Space
@@ -132,8 +131,8 @@ class RBM(EnergyModel):
     def _hidden(self, v: Tensor) -> Tensor:
         return full_precision(torch.addmm(self._c, v, self._w))
 
-    def _free_energy(self, v: Tensor) -> Tensor:
-        return -(v @ self._b) - F.softplus(self._hidden(v)).sum(1)
+    def _free_energy(self, v: Tensor, logits: Tensor | None = None) -> Tensor:
+        return -(v @ self._b) - F.softplus(self._hidden(v) if logits is None else logits).sum(1)
 
     def _free_energies(self, x: Tensor) -> Tensor:
         """F(x, y) for each y: `(B, classes)`."""
@@ -153,9 +152,7 @@ class RBM(EnergyModel):
         """
         steps = non_negative_integer("RBM.gibbs: steps", steps)
         self._refuse_nan()
-        label = context
-        if self.classes and context is None:
-            label = self._gumbel(self.class_log_probs(x), generator).argmax(1)
+        label = one_of(self.class_log_probs(x), generator) if self.classes and context is None else context
         v = self._gibbs(self.visible(x, label), steps, held=context is not None, generator=generator)
         return v[:, : self.space.dim].round().long().view(x.shape)
 
@@ -171,14 +168,8 @@ class RBM(EnergyModel):
         if not self.classes:
             return bernoulli(logits, generator)
         pixels, label = logits.split([self.space.dim, self.classes], 1)
-        drawn = F.one_hot(self._gumbel(label, generator).argmax(1), self.classes).to(logits.dtype)
+        drawn = F.one_hot(one_of(label, generator), self.classes).to(logits.dtype)
         return torch.cat([bernoulli(pixels, generator), drawn if held is None else held[:, self.space.dim :]], 1)
-
-    @staticmethod
-    def _gumbel(logits: Tensor, generator: torch.Generator | None) -> Tensor:
-        """Logits whose largest is a draw from the softmax."""
-        u = torch.rand(logits.shape, generator=generator, device=logits.device, dtype=logits.dtype)
-        return logits - torch.log(-torch.log1p(-u))
 
     def _sample(self, n: int, context: Tensor | None, generator: torch.Generator | None) -> Tensor:
         noise = bernoulli(self._b.new_zeros(n, self.space.dim), generator).long().view(n, *self.space.shape)
@@ -196,58 +187,19 @@ class RBM(EnergyModel):
         Raises:
             ValueError: if that side has more than 25 units.
         """
-        if over_hidden is None:
-            over_hidden = self.hidden <= self.space.dim
-        log_z = self._over_hidden() if over_hidden else self._over_images()  # (classes or 1,)
+        log_z = exact_log_partition(
+            self, self.hidden <= self.space.dim if over_hidden is None else over_hidden
+        )  # (classes or 1,)
         return log_z.logsumexp(0) if context is None else log_z @ one_hot(context, self.classes, len(context), log_z, "RBM").T
 
-    def _over_hidden(self) -> Tensor:
-        total = []
-        for h in all_states(self.hidden, self._b, what=f"log Z of an RBM with {self.space.dim} pixels and {self.hidden} hidden"):
-            logits = self.visible_logits(h)  # (P, visible)
-            images = h @ self._c + F.softplus(logits[:, : self.space.dim]).sum(1)  # (P,)
-            each = images.unsqueeze(1) + logits[:, self.space.dim :] if self.classes else images.unsqueeze(1)
-            total.append(each.logsumexp(0))
-        return torch.stack(total).logsumexp(0)
-
-    def _over_images(self) -> Tensor:
-        total = []
-        for v in all_states(
-            self.space.dim, self._b, what=f"log Z of an RBM with {self.space.dim} pixels and {self.hidden} hidden"
-        ):
-            x = v.long().view(-1, *self.space.shape)
-            energies = self._free_energies(x) if self.classes else self._free_energy(v).unsqueeze(1)  # (P, classes or 1)
-            total.append(torch.logsumexp(-energies, 0))
-        return torch.stack(total).logsumexp(0)
-
-    def annealed(self, context: Tensor | None = None, *, base: Tensor | None = None) -> "Annealed":
+    def annealed(self, context: Tensor | None = None, *, base: Tensor | None = None) -> Annealed:
         """The path of annealing, over states `(n, visible)`; with `context`, one label `()` or `(1,)`, over images of that label.
 
         Args:
             base: logits of the independent units it starts from, `(visible,)`; None takes those of the training data.
         """
-        held = None
-        if context is not None:
-            held = one_hot(context.view(-1)[:1], self.classes, 1, self._b, "RBM")
+        held = None if context is None else one_hot(context.view(-1)[:1], self.classes, 1, self._b, "RBM")
         return Annealed(self, full_precision(self.base if base is None else base).to(self._b.dtype), held)
-
-    @torch.no_grad()
-    def log_prob_estimate(
-        self,
-        x: Tensor,
-        context: Tensor | None = None,
-        *,
-        samples: int = 100,
-        generator: torch.Generator | None = None,
-    ) -> Tensor:
-        """As of every energy model; with `context`, log p(x | y), annealed once for each label that occurs."""
-        if context is None:
-            return super().log_prob_estimate(x, samples=samples, generator=generator)
-        log_p = -self.free_energy(x, context)
-        for label in context.unique():
-            log_z = self.estimate_log_partition(label, chains=samples, generator=generator).log_z
-            log_p = torch.where(context == label, log_p - log_z, log_p)
-        return log_p
 
     # --- Learning --------------------------------------------------------------------------------------------------------
 
@@ -257,7 +209,7 @@ class RBM(EnergyModel):
         That follows the likelihood loosely, and may be best long before the likelihood is. So the recipes let the rate fall to
         zero and keep the last weights (`keep_best=False`).
         """
-        return [Move("pcd" if self.chains else "cd", self.contrast, self.parameters())]
+        return [Move("pcd" if self.chains else "cd", self.contrast, self.parameters(), gradient=self.contrast_and_gradient)]
 
     def contrast(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         """F(x) less the mean of F over the states that k Gibbs steps lead to, `(B,)`; no gradient flows through these.
@@ -266,24 +218,43 @@ class RBM(EnergyModel):
         """
         if not self.training:
             return self.pseudo_nll(x, context)
-        with torch.no_grad():
-            v = self.visible(x, context)
-            if not self._known:
-                self._start(v)
-            logits = self._hidden(v)  # (B, hidden): the first half of the first step, and of F(v)
-            if self.chains:
-                dreamt = self._gibbs(full_precision(self.chain), self.k)
-                self.chain.copy_(dreamt)
-            else:
-                dreamt = self._gibbs(self._draw_visible(self.visible_logits(bernoulli(logits))), self.k - 1)
-            dreamt_logits = self._hidden(dreamt)
-        return _FreeEnergyGap.apply(self._w, self._b, self._c, v, logits, dreamt, dreamt_logits)
+        v, _, dreamt = self._dream(x, context)
+        return self._free_energy(v) - self._free_energy(dreamt).mean()
 
     @torch.no_grad()
+    def contrast_and_gradient(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, list[Tensor]]:
+        """The mean of `contrast`, `()`, and its gradient by what learns: statistics of the dream less those of the data.
+
+        The same as autograd's in less time: F, its gradient and Gibbs sampling share the hidden units' logits.
+        """
+        v, logits, dreamt = self._dream(x, context)
+        dreamt_logits = self._hidden(dreamt)
+        loss = (self._free_energy(v, logits) - self._free_energy(dreamt, dreamt_logits).mean()).mean()
+        share = v.new_full((len(v),), 1 / len(v))  # of each image in the mean
+        seen = -share.unsqueeze(1) * torch.sigmoid(logits)  # (B, hidden)
+        imagined = torch.sigmoid(dreamt_logits) * (share.sum() / len(dreamt))
+        with torch.autocast(v.device.type, enabled=False):  # sums over images stay in full precision
+            weight = torch.mm(v.T, seen).addmm_(dreamt.T, imagined)
+            visible_bias = dreamt.sum(0) * (share.sum() / len(dreamt)) - share @ v
+        gradient = (weight, visible_bias, seen.sum(0) + imagined.sum(0))
+        return loss, [g for p, g in zip(self.parameters(), gradient, strict=True) if p.requires_grad]
+
+    @torch.no_grad()
+    def _dream(self, x: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+        """The visible units of the data, their hidden logits, and the states that k Gibbs steps lead to."""
+        v = self.visible(x, context)
+        self._start(v)
+        logits = self._hidden(v)  # (B, hidden): the first half of the first step, and of F(v)
+        if self.chains:
+            dreamt = self._gibbs(full_precision(self.chain), self.k)
+            self.chain.copy_(dreamt)
+        else:
+            dreamt = self._gibbs(self._draw_visible(self.visible_logits(bernoulli(logits))), self.k - 1)
+        return v, logits, dreamt
+
     def _start(self, v: Tensor) -> None:
-        self._known = True
-        if bool(self.started) or not len(v):
-            self._known = bool(self.started)
+        self._known = self._known or bool(self.started)
+        if self._known or not len(v):
             return
         share, n = v.mean(0), len(v)
         base = log_odds(share, n)
@@ -294,131 +265,29 @@ class RBM(EnergyModel):
             self.visible_bias.copy_(base)
         self.chain.copy_(self._draw_visible(self.base.expand(self.chains, -1)))
         self.started.fill_(True)
+        self._known = True
 
     def pseudo_nll(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         """Minus the sum of log p(v_i | all other pixels), `(B,)` nats: what can be watched without Z (Besag, 1975).
 
         With a label given, also minus log p(y | x).
         """
-        v = self.visible(x, context) if context is not None or not self.classes else None
-        if v is None:
+        if self.classes and context is None:
             raise ValueError("RBM.pseudo_nll: a model with classes needs labels as its context.")
-        logits, total = self._hidden(v), v.new_zeros(len(v))
-        now = F.softplus(logits).sum(1)  # (B,)
-        for i in range(self.space.dim):
-            flip = 1 - 2 * v[:, i]  # (B,): +1 where the pixel is off
-            gain = flip * self._b[i] + F.softplus(logits + flip.unsqueeze(1) * self._w[i]).sum(1) - now  # F(v) - F(flipped)
-            total = total + F.softplus(gain)  # -log p(v_i | rest) = log(1 + exp(F(v) - F(flipped)))
-        if context is None:
-            return total
-        return total - self.class_log_probs(x).gather(1, context.long().unsqueeze(1)).squeeze(1)
-
-
-class _FreeEnergyGap(torch.autograd.Function):
-    """F(v) less the mean of F over dreamt states, `(B,)`, both with the hidden logits that Gibbs sampling left behind.
-
-    So the backward pass is the learning rule and nothing else: statistics of the dream less those of the data.
-    """
-
-    @staticmethod
-    def forward(
-        ctx: Any, w: Tensor, b: Tensor, c: Tensor, v: Tensor, logits: Tensor, dreamt: Tensor, dreamt_logits: Tensor
-    ) -> Tensor:
-        ctx.save_for_backward(v, logits, dreamt, dreamt_logits)
-        energy = -(v @ b) - F.softplus(logits).sum(1)
-        dreamt_energy = -(dreamt @ b) - F.softplus(dreamt_logits).sum(1)
-        return energy - dreamt_energy.mean()
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> Any:
-        v, logits, dreamt, dreamt_logits = ctx.saved_tensors
-        seen = -gradient.unsqueeze(1) * torch.sigmoid(logits)  # (B, hidden)
-        dream = gradient.sum() / len(dreamt)  # every state of the dream has the same share
-        imagined = dream * torch.sigmoid(dreamt_logits)
-        w = torch.mm(v.T, seen).addmm_(dreamt.T, imagined)
-        return w, dream * dreamt.sum(0) - gradient @ v, seen.sum(0) + imagined.sum(0), None, None, None, None
-
-
-@dataclass
-class Annealed:
-    """The path from independent units to an RBM, hidden units summed out (Salakhutdinov and Murray, 2008, Section 3).
-
-        log f(v) = ((1 - beta) base + beta b).v + sum_j log(1 + exp(beta (c + v W)_j))
-
-    Args:
-        base: logits of the visible units at beta = 0, where each hidden unit counts twice: log Z has `hidden * log 2`.
-        held: a label `(1, classes)` held fast, or None.
-    """
-
-    model: RBM
-    base: Tensor
-    held: Tensor | None = None
-
-    def log_start(self) -> Tensor:
-        """log Z of the independent units, `()`."""
-        dim = self.model.space.dim
-        log_z = F.softplus(self.base[:dim]).sum() + self.model.hidden * LOG_2
-        if self.held is not None:
-            return log_z + self.base[dim:] @ self.held[0]
-        return log_z + self.base[dim:].logsumexp(0) if self.model.classes else log_z
-
-    def draw(self, n: int, generator: torch.Generator | None = None) -> Tensor:
-        """`n` states of the independent units, `(n, visible)`."""
-        return self.model._draw_visible(self.base.expand(n, -1), self._held(n), generator)
-
-    def log_density(self, state: Tensor, betas: Tensor) -> Tensor:
-        """log f of each state at each of K betas, `(K, n)`."""
-        betas = betas.view(-1, 1)
-        linear = (1 - betas) * (state @ self.base) + betas * (state @ self.model._b)  # (K, n)
-        return linear + F.softplus(betas.unsqueeze(2) * self.model._hidden(state)).sum(2)
-
-    def step(self, state: Tensor, beta: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """h given v and v given h, both at `beta`."""
-        h = bernoulli(beta * self.model._hidden(state), generator)
-        logits = (1 - beta) * self.base + beta * self.model.visible_logits(h)
-        return self.model._draw_visible(logits, self._held(len(state)), generator)
-
-    def _held(self, n: int) -> Tensor | None:
-        if self.held is None:
-            return None
-        return torch.cat([self.base.new_zeros(1, self.model.space.dim), self.held], 1).expand(n, -1)
+        total = pseudo_nll(self, self.visible(x, context))
+        return total if context is None else total - self.class_log_probs(x).gather(1, context.long().unsqueeze(1)).squeeze(1)
 
 
 _PCD = {"batch_size": 100, "lr": 0.1, "schedule": linear, "optimizer": partial(sgd, decay=1e-3), "keep_best": False}
+_LONG = {"steps": 30_000, **_PCD}
+_WIDE, _LABELLED = {"hidden": 200, "chains": 100, "temperatures": 5000}, {"hidden": 64, "chains": 100, "classes": 10}
 RECIPES = (
+    Recipe("binary_digits", "binary_digits", {"hidden": 64, "chains": 100}, _LONG, band=17.0, samples=100),
     Recipe(
-        "binary_digits",
-        data="binary_digits",
-        options={"hidden": 64, "chains": 100},
-        fit={"steps": 30_000, **_PCD},
-        band=17.0,
-        samples=100,
+        "binary_digits_exact", "binary_digits", {"hidden": 20, "chains": 100}, {**_LONG, "optimizer": sgd}, band=18.2, samples=100
     ),
-    Recipe(
-        "binary_digits_exact",
-        data="binary_digits",
-        options={"hidden": 20, "chains": 100},
-        fit={"steps": 30_000, **_PCD, "optimizer": sgd},
-        band=18.2,
-        samples=100,
-    ),
-    Recipe(
-        "binary_digits_200",
-        data="binary_digits",
-        options={"hidden": 200, "chains": 100, "temperatures": 5000},
-        fit={"steps": 20_000, **_PCD},
-        band=16.6,
-        samples=100,
-    ),
-    Recipe(
-        "binary_digits_labels",
-        data="binary_digits",
-        options={"hidden": 64, "chains": 100, "classes": 10},
-        fit={"steps": 30_000, **_PCD, "conditional": True},
-        metric="nll",
-        samples=100,
-    ),
+    Recipe("binary_digits_200", "binary_digits", _WIDE, {**_PCD, "steps": 20_000}, band=16.6, samples=100),
+    Recipe("binary_digits_labels", "binary_digits", _LABELLED, {**_LONG, "conditional": True}, samples=100),
     Recipe(
         "binarized_mnist",
         data="binarized_mnist",

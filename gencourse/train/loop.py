@@ -205,8 +205,8 @@ def _gradients(fabric: "Fabric", move: Move, run: Run) -> tuple[Tensor, list[Ten
     sums: list[Tensor | None] = [None] * len(move.learns)
     for x, context in run.next_batch():
         with fabric.autocast():
-            loss = move.loss(x, context).mean()
-        gradients = torch.autograd.grad(loss, move.learns, allow_unused=True)
+            loss, known = move.gradient(x, context) if move.gradient else (move.loss(x, context).mean(), None)
+        gradients = known or torch.autograd.grad(loss, move.learns, allow_unused=True)
         total = loss.detach() if total is None else total + loss.detach()
         sums = [g if s is None else s if g is None else s + g for s, g in zip(sums, gradients, strict=True)]
     assert total is not None  # a batch has at least one piece

@@ -208,6 +208,25 @@ def test_the_loss_is_the_gap_of_free_energies_and_so_is_its_gradient(chains, cla
         assert torch.allclose(a, b, rtol=0, atol=1e-12)
 
 
+@pytest.mark.parametrize("chains", [0, 7])
+@pytest.mark.parametrize("classes", [0, 3])
+def test_the_gradient_by_the_rule_is_autograd_s(chains, classes):
+    model = machine(chains=chains, classes=classes, k=2).train()
+    x, y = X[torch.randint(64, (5,))], torch.randint(3, (5,)) if classes else None
+    model.contrast(x, y)  # the first batch sets the base rate and starts the chains
+    model.hidden_bias.requires_grad_(False)  # what does not learn has no gradient
+    twin, state = copy.deepcopy(model), torch.get_rng_state()
+    (move,) = twin.moves()
+    loss, gradients = move.gradient(x, y)
+    torch.set_rng_state(state)
+    expected = model.contrast(x, y).mean()
+    assert torch.allclose(loss, expected, rtol=0, atol=1e-12)
+    assert torch.equal(twin.chain, model.chain)
+    for a, b in zip(gradients, torch.autograd.grad(expected, [model.weight, model.visible_bias]), strict=True):
+        assert torch.allclose(a, b, rtol=0, atol=1e-12)
+    assert [p is q for p, q in zip(move.learns, (twin.weight, twin.visible_bias), strict=True)] == [True, True]
+
+
 def test_the_loss_of_each_example_has_its_own_gradient():
     model = machine(chains=3).train()
     model.contrast(X[:4])
