@@ -32,10 +32,11 @@ NAMES = {
     "09": ["gaussian_kl", "reparameterize", "elbo", "log_likelihood", "fit_decoder"],
     "15": [
         *("least_squares", "wasserstein_1d", "jensen_shannon", "critic_loss"),
-        *("began_balance", "gradient_penalty", "critic_values"),
+        *("began_balance", "gradient_penalty", "fade_in", "conditional_batch_norm"),
+        *("projection_logit", "spectral_norm", "truncated", "critic_values"),
     ],
 }
-FULL = {"03": (3, 4, 4, 2, 4, 4), "09": (3, 3, 4, 5, 5), "15": (2, 3, 4, 2, 3, 5, 4)}
+FULL = {"03": (3, 4, 4, 2, 4, 4), "09": (3, 3, 4, 5, 5), "15": (2, 3, 4, 2, 3, 5, 2, 4, 3, 4, 3, 4)}
 NOTHING = {number: (0,) * len(points) for number, points in FULL.items()}
 
 
@@ -439,6 +440,11 @@ RANDOM_15 = {
             *["len(arguments[0])"] * 3,
             "len(arguments[0]), 2",
             "len(arguments[0])",
+            "arguments[1].shape",
+            "arguments[0].shape",
+            "len(arguments[0])",
+            "arguments[0].shape",
+            "arguments[0][:, 0].shape",
             "2 * len(arguments[0])",
         ),
         strict=True,
@@ -663,7 +669,7 @@ def _class() -> list[HandIn]:
     add("eve.ipynb", "eve", work("15", {"critic_loss": TURNED_CRITIC}), but("15", q4=0), "the sign")
     add("finn.ipynb", "finn", work("15", {"began_balance": UNCLIPPED}), but("15", q5=2), "k leaves [0, 1]")
     add("gus.ipynb", "gus", work("15", {"gradient_penalty": NO_GRAPH}), but("15", q6=3), "no create_graph")
-    add("hal.ipynb", "hal", work("15", {"critic_values": NOT_DONE}), but("15", q7=0), "the last one not done")
+    add("hal.ipynb", "hal", work("15", {"critic_values": NOT_DONE}), but("15", q12=0), "the last one not done")
     add("ida.ipynb", "ida", work("15", first=[STUBBORN]), full, "a cell that never ends, whatever is raised in it")
     add("jon.ipynb", "jon", in_one_cell("15"), full, "all of it in one cell")
     add("kai.ipynb", "kai", work("15", RANDOM_15), none, "random numbers")
@@ -671,7 +677,7 @@ def _class() -> list[HandIn]:
         "lea.ipynb",
         "lea",
         work("15", {"critic_values": RANDOM_15["critic_values"]}),
-        but("15", q7=0),
+        but("15", q12=0),
         "random values of a critic",
     )
     return made

@@ -15,13 +15,19 @@ from scipy.spatial.distance import jensenshannon
 from scipy.stats import wasserstein_distance
 
 from gencourse.adversarial import losses
+from gencourse.grading.inside import harness
 from gencourse.grading.questions.q15_wgan import (
     BALANCE,
+    CONDITIONAL_NORM,
     CRITIC,
     EXPERIMENT,
+    FADE,
     JENSEN_SHANNON,
     LEAST_SQUARES,
     PENALTY,
+    PROJECTION,
+    SPECTRAL,
+    TRUNCATION,
     WASSERSTEIN,
 )
 
@@ -124,6 +130,76 @@ def penalty_loop(real, fake, t, W, v):
     return rows
 
 
+def fade_library(small, large, alpha):
+    return torch.nn.functional.interpolate(small, scale_factor=2) * (1 - alpha) + large * alpha
+
+
+def fade_slices(small, large, alpha):
+    mixed = alpha * large.double()
+    for i in range(2):
+        for j in range(2):
+            mixed[:, :, i::2, j::2] += (1 - alpha) * small
+    return mixed
+
+
+def norm_by_one_hot(x, labels, gain, offset, eps):
+    """All examples side by side in one picture."""
+    B, C = x.shape[:2]
+    flat = x.permute(1, 0, 2, 3).reshape(1, C, -1)
+    y = torch.nn.functional.instance_norm(flat, eps=float(eps)).reshape(C, B, *x.shape[2:]).transpose(0, 1)
+    one_hot = torch.nn.functional.one_hot(labels.long(), len(gain)).float()
+    return torch.einsum("bk,kc,bchw->bchw", one_hot, gain, y) + (one_hot @ offset)[..., None, None]
+
+
+def norm_loop(x, labels, gain, offset, eps):
+    rows = []
+    for example, k in zip(x, labels.int().tolist(), strict=True):
+        maps = []
+        for c, values in enumerate(example):
+            mu = x[:, c].mean()
+            variance = (x[:, c] ** 2).mean() - mu**2
+            maps.append(gain[k, c] * (values - mu) / torch.sqrt(variance + eps) + offset[k, c])
+        rows.append(torch.stack(maps))
+    return torch.stack(rows)
+
+
+def projection_table(h, labels, V, w, c):
+    return (h @ (V + w).T)[torch.arange(len(h)), labels.long()] + c
+
+
+def projection_bilinear(h, labels, V, w, c):
+    classes = torch.nn.functional.one_hot(labels.to(torch.int64), len(V)).to(h)
+    return torch.nn.functional.bilinear(h, classes, V.T[None]).flatten() + h.mv(w) + c
+
+
+def spectral_numpy(W, u, steps):
+    W, u = W.numpy().astype(float), u.numpy().astype(float)
+    for _ in range(round(float(steps))):
+        v = W.T @ u
+        v = v / np.sqrt(np.sum(v**2))
+        u = W @ v
+        sigma = np.linalg.norm(u)
+        u = u / sigma
+    return W / sigma
+
+
+def spectral_powers(W, u, steps):
+    """All rounds at once, in float64."""
+    W, u = W.double(), u.double()
+    v = W.T @ torch.linalg.matrix_power(W @ W.T, int(steps) - 1) @ (u / u.norm())
+    return W / (W @ (v / v.norm())).norm()
+
+
+def truncated_loop(tries, psi):
+    return [[next(z for z in numbers if abs(z) <= psi) for numbers in zip(*example.tolist(), strict=True)] for example in tries]
+
+
+def truncated_numpy(tries, psi):
+    tries = tries.numpy()
+    first = (np.abs(tries) <= float(psi)).argmax(1)
+    return np.take_along_axis(tries, first[:, None], 1)[:, 0]
+
+
 @pytest.mark.parametrize(
     ("question", "function", "seeds"),
     [
@@ -134,6 +210,11 @@ def penalty_loop(real, fake, t, W, v):
         *[(CRITIC, function, 20) for function in (critic_library, critic_loop)],
         *[(BALANCE, function, 20) for function in (balance_library, balance_by_minimum)],
         *[(PENALTY, function, 20) for function in (penalty_by_autograd, penalty_loop)],
+        *[(FADE, function, 20) for function in (fade_library, fade_slices)],
+        *[(CONDITIONAL_NORM, function, 20) for function in (norm_by_one_hot, norm_loop)],
+        *[(PROJECTION, function, 20) for function in (projection_table, projection_bilinear)],
+        *[(SPECTRAL, function, 20) for function in (spectral_numpy, spectral_powers)],
+        *[(TRUNCATION, function, 20) for function in (truncated_loop, truncated_numpy)],
     ],
     **ids,
 )
@@ -147,6 +228,26 @@ def test_what_is_right_is_paid():
     assert_keeps(BALANCE, "k not clamped", 2)
     assert_keeps(PENALTY, "no gradient", 3)
     assert_keeps(WASSERSTEIN, "no gradient", 2)
+    assert_keeps(CONDITIONAL_NORM, "no gradient", 3)
+    assert_keeps(SPECTRAL, "one round too many", 0)
+
+
+def test_a_few_rounds_are_not_the_spectral_norm_and_many_are():
+    few, many = (SPECTRAL.draw(0)[name] for name in ("a few rounds", "many rounds"))
+    largest = [np.linalg.svd(harness.run(SPECTRAL.reference, inputs, twice=False)["value"])[1].max() for inputs in (few, many)]
+    assert largest[0] > 1.001  # the estimate is from below
+    assert largest[1] == pytest.approx(1, abs=1e-6)
+
+
+def test_a_number_that_is_drawn_again_until_it_is_small_is_truncated_normal():
+    """Its variance: 1 - 2 psi phi(psi) / (2 Phi(psi) - 1)."""
+    psi, n = 1.0, 40_000
+    tries = np.random.default_rng(0).standard_normal((n, 40, 1))
+    drawn = harness.run(TRUNCATION.reference, {"tries": tries, "psi": np.array(psi)}, twice=False)["value"]
+    inside = math.erf(psi / math.sqrt(2))
+    variance = 1 - 2 * psi * math.exp(-(psi**2) / 2) / math.sqrt(2 * math.pi) / inside
+    assert drawn.var() == pytest.approx(variance, abs=5 * 0.27 / math.sqrt(n))  # the sd of a square is 0.27
+    assert np.abs(drawn).max() <= psi
 
 
 def test_a_mixture_drawn_by_the_student_is_noticed():
@@ -190,7 +291,7 @@ def test_the_inputs_tell_mistakes_apart():
         assert np.array_equal(free < 0, np.arange(len(k)) % 2 == 1)
 
 
-# 15.7: networks; the reference solves the transport itself.
+# 15.12: networks; the reference solves the transport itself.
 
 
 def critic_of(activation, steps=300, weight=1.0, target=1.0, width=64):

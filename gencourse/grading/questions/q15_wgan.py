@@ -1,4 +1,5 @@
-"""Exercise 15, better GANs: least squares, Wasserstein and Jensen-Shannon, the critic, BEGAN's balance, gradient penalty.
+"""Exercise 15, better GANs: least squares, Wasserstein and Jensen-Shannon, the critic, BEGAN's balance, gradient penalty; then
+fading in, batch norm with a class, the projection, spectral norm and truncation, of which growing and BigGAN are made.
 
 Sizes: B examples, images of h x w pixels, N points, K outcomes, R runs, H hidden units. The critic is small and given by its
 weights, `f(y) = tanh(y.flatten(1) @ W.T) @ v`, so that all inputs are numbers. Sizes within a check differ from one another,
@@ -15,7 +16,7 @@ import numpy as np
 import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
-from torch.nn.functional import softplus
+from torch.nn.functional import conv_transpose2d, interpolate, softplus
 
 from gencourse.grading.questions import Check, Hint, Inputs, Measure, Question, told
 from gencourse.grading.questions.training import trained
@@ -405,7 +406,359 @@ PENALTY = Question(
     },
 )
 
-# --- 15.7 train one ---------------------------------------------------------------------------------------------------
+# --- 15.7 fading in ---------------------------------------------------------------------------------------------------
+
+
+def _two_sizes(rng: np.random.Generator, B: int, C: int, H: int, W: int) -> dict:
+    """Pictures of the small and of the grown network; alpha is neither near 1/2 nor a number times another draw's."""
+    alpha = float(rng.choice([0.15, 0.2, 0.3, 0.65, 0.75, 0.9]))
+    return {"small": rng.uniform(-1, 1, (B, C, H, W)), "large": rng.uniform(-1, 1, (B, C, 2 * H, 2 * W)), "alpha": alpha}
+
+
+def _larger(small: Tensor) -> Tensor:
+    return small.repeat_interleave(2, 2).repeat_interleave(2, 3)
+
+
+def _fade_of(
+    enlarge: Callable = _larger, mix: Callable = lambda small, large, alpha: (1 - alpha) * small + alpha * large
+) -> Callable:
+    """The fade-in, with the way to enlarge or to mix replaced."""
+    return lambda small, large, alpha: mix(enlarge(small), large, alpha)
+
+
+_fade = _fade_of()
+
+FADE = Question(
+    id="15.7",
+    title="Fading in",
+    function="fade_in",
+    returns="(B, C, 2H, 2W)",
+    reference=_fade,
+    example={"small": [[[[1.0]]]], "large": [[[[0.0, 4.0], [8.0, 0.0]]]], "alpha": 0.25},
+    checks=(Check("values", 2, lambda rng: _two_sizes(rng, B=2, C=3, H=2, W=3)),),
+    mistakes={
+        "shares exchanged": _fade_of(mix=lambda small, large, alpha: alpha * small + (1 - alpha) * large),
+        "added": _fade_of(mix=lambda small, large, alpha: small + alpha * large),
+        "small one whole, large one faded out": _fade_of(mix=lambda small, large, alpha: small + (1 - alpha) * large),
+        "half and half": _fade_of(mix=lambda small, large, alpha: (small + large) / 2),
+        "large one alone": _fade_of(mix=lambda small, large, alpha: large + 0 * alpha),
+        "small one alone": _fade_of(mix=lambda small, large, alpha: small + 0 * alpha),
+        "multiplied": _fade_of(mix=lambda small, large, alpha: small * large + 0 * alpha),
+        "tiled": _fade_of(enlarge=lambda small: small.repeat(1, 1, 2, 2)),
+        "interpolated": _fade_of(enlarge=lambda small: interpolate(small, scale_factor=2, mode="bilinear")),
+        "corner pixels only": _fade_of(
+            enlarge=lambda small: conv_transpose2d(small, _corner(small), stride=2, groups=small.shape[1])
+        ),
+        "faded on the small size": lambda small, large, alpha: (1 - alpha) * small + alpha * _halved(large),
+        "small size, enlarged": lambda small, large, alpha: _larger((1 - alpha) * small + alpha * _halved(large)),
+    },
+)
+
+
+def _corner(small: Tensor) -> Tensor:
+    """A kernel of 2 x 2 that fills the first of the four places, for each channel."""
+    kernel = torch.zeros(small.shape[1], 1, 2, 2).to(small)
+    kernel[:, :, 0, 0] = 1
+    return kernel
+
+
+def _halved(large: Tensor) -> Tensor:
+    return large.unflatten(3, (-1, 2)).unflatten(2, (-1, 2)).mean((3, 5))
+
+
+# --- 15.8 batch norm with a class -------------------------------------------------------------------------------------
+
+
+def _labelled_maps(rng: np.random.Generator, B: int, C: int, H: int, W: int, K: int) -> dict:
+    """Maps whose channels and examples differ in mean and spread; every class but one is there; eps is not small beside them."""
+    labels = np.concatenate([np.arange(1, K), rng.integers(1, K, B - K + 1)])
+    x = rng.normal(0, 0.7, (B, C, H, W)) * rng.uniform(0.4, 1.6, (1, C, 1, 1)) + rng.normal(0, 1, (B, C, 1, 1))
+    return {
+        "x": x,
+        "labels": rng.permutation(labels),
+        "gain": rng.choice([-1, 1], (K, C)) * rng.uniform(0.5, 1.5, (K, C)),
+        "offset": rng.normal(0, 1, (K, C)),
+        "eps": float(rng.choice([0.15, 0.3, 0.45])),
+    }
+
+
+def _class_norm_of(
+    over: tuple[int, ...] = (0, 2, 3),
+    scale: Callable = lambda variance, eps: (variance + eps).sqrt(),
+    unbiased: bool = False,
+    mean: bool = True,
+    rows: Callable = lambda table, labels: table[labels],
+    end: Callable = lambda y, g, o: g * y + o,
+) -> Callable:
+    """Batch norm with gains and offsets by class, one part replaced."""
+
+    def norm(x: Tensor, labels: Tensor, gain: Tensor, offset: Tensor, eps: Tensor) -> Tensor:
+        variance, mu = torch.var_mean(x, over, correction=int(unbiased), keepdim=True)
+        g, o = (rows(table, labels.long())[:, :, None, None] for table in (gain, offset))
+        return end((x - mu if mean else x) / scale(variance, eps), g, o)
+
+    return norm
+
+
+_class_norm = _class_norm_of()
+
+
+def _by_class(x: Tensor, labels: Tensor, gain: Tensor, offset: Tensor, eps: Tensor) -> Tensor:
+    """Statistics of each class's own examples."""
+    found = torch.zeros_like(x)
+    for k in labels.unique():
+        mine = labels == k
+        found[mine] = _class_norm(x[mine], labels[mine], gain, offset, eps)
+    return found
+
+
+CONDITIONAL_NORM = Question(
+    id="15.8",
+    title="Batch norm with a class",
+    function="conditional_batch_norm",
+    returns="(B, C, H, W)",
+    reference=_class_norm,
+    example={
+        "x": [[[[1.0]]], [[[3.0]]]],
+        "labels": [0, 1],
+        "gain": [[1.0], [2.0]],
+        "offset": [[0.0], [10.0]],
+        "eps": 0.0,
+    },
+    checks=(
+        Check("values", 3, lambda rng: _labelled_maps(rng, B=5, C=3, H=2, W=4, K=4)),
+        Check("gradients", 1, lambda rng: _labelled_maps(rng, B=6, C=2, H=3, W=2, K=4), ("x", "gain", "offset")),
+    ),
+    mistakes={
+        "statistics of each example": _class_norm_of(over=(2, 3)),
+        "statistics of all channels": _class_norm_of(over=(0, 1, 2, 3)),
+        "statistics of each example's channels": _class_norm_of(over=(1, 2, 3)),
+        "statistics of each pixel": _class_norm_of(over=(0,)),
+        "statistics of each class": _by_class,
+        "unbiased variance": _class_norm_of(unbiased=True),
+        "eps outside of the root": _class_norm_of(scale=lambda variance, eps: variance.sqrt() + eps),
+        "no eps": _class_norm_of(scale=lambda variance, eps: variance.sqrt() + 0 * eps),
+        "variance for standard deviation": _class_norm_of(scale=lambda variance, eps: variance + eps),
+        "mean not taken off": _class_norm_of(mean=False),
+        "gain 1 plus": _class_norm_of(end=lambda y, g, o: (1 + g) * y + o),
+        "no offset": _class_norm_of(end=lambda y, g, o: g * y + 0 * o),
+        "no gain": _class_norm_of(end=lambda y, g, o: y + o + 0 * g),
+        "gain and offset exchanged": _class_norm_of(end=lambda y, g, o: o * y + g),
+        "offset times gain": _class_norm_of(end=lambda y, g, o: g * (y + o)),
+        "one class for all": _class_norm_of(rows=lambda table, labels: table[labels[:1]].expand(len(labels), -1)),
+        "mean of all classes": _class_norm_of(rows=lambda table, labels: table.mean(0).expand(len(labels), -1)),
+        "class before": _class_norm_of(rows=lambda table, labels: table[labels - 1]),
+        "no gradient": lambda x, *rest: _no_statistics_gradient(x, *rest),
+    },
+)
+
+
+def _no_statistics_gradient(x: Tensor, labels: Tensor, gain: Tensor, offset: Tensor, eps: Tensor) -> Tensor:
+    variance, mu = torch.var_mean(x.detach(), (0, 2, 3), correction=0, keepdim=True)
+    g, o = (table[labels.long()][:, :, None, None] for table in (gain, offset))
+    return g * (x - mu) / (variance + eps).sqrt() + o
+
+
+# --- 15.9 the projection ----------------------------------------------------------------------------------------------
+
+
+def _features(rng: np.random.Generator, B: int, D: int, K: int) -> dict:
+    return {
+        "h": rng.normal(0, 1, (B, D)),
+        "labels": rng.permutation(np.concatenate([np.arange(1, K), rng.integers(1, K, B - K + 1)])),
+        "V": rng.normal(0, 1, (K, D)),
+        "w": rng.normal(0, 1, D),
+        "c": float(rng.choice([-1.5, -0.8, 0.8, 1.5])),
+    }
+
+
+def _projection_of(
+    rows: Callable = lambda V, labels: V[labels],
+    agree: Callable = lambda h, v: (h * v).sum(1),
+    end: Callable = lambda match, own: match + own,
+) -> Callable:
+    """The logit, one part replaced."""
+
+    def logit(h: Tensor, labels: Tensor, V: Tensor, w: Tensor, c: Tensor) -> Tensor:
+        return end(agree(h, rows(V, labels.long())), h @ w + c)
+
+    return logit
+
+
+_projection = _projection_of()
+
+PROJECTION = Question(
+    id="15.9",
+    title="The projection logit",
+    function="projection_logit",
+    returns="(B,)",
+    reference=_projection,
+    example={"h": [[1.0, 2.0]], "labels": [1], "V": [[5.0, 5.0], [3.0, -1.0]], "w": [0.5, 0.0], "c": 1.0},
+    checks=(
+        Check("values", 2, lambda rng: _features(rng, B=6, D=4, K=4)),
+        Check("gradients", 1, lambda rng: _features(rng, B=5, D=3, K=4), ("h", "V", "w", "c")),
+    ),
+    mistakes={
+        "class ignored": lambda h, labels, V, w, c: h @ w + c + 0 * V.sum() + 0 * labels,
+        "class alone": _projection_of(end=lambda match, own: match + 0 * own),
+        "constant forgotten": lambda h, labels, V, w, c: _projection(h, labels, V, w, 0 * c),
+        "all classes added": lambda h, labels, V, w, c: (h @ V.T).sum(1) + h @ w + c + 0 * labels,
+        "best class": lambda h, labels, V, w, c: (h @ V.T).amax(1) + h @ w + c + 0 * labels,
+        "class's score less all scores": lambda h, labels, V, w, c: (
+            (h @ V.T).log_softmax(1)[torch.arange(len(h)), labels.long()] + h @ w + c
+        ),
+        "cosine": _projection_of(agree=lambda h, v: torch.cosine_similarity(h, v)),
+        "mean over the dimensions": _projection_of(agree=lambda h, v: (h * v).mean(1)),
+        "features left out": _projection_of(agree=lambda h, v: v.sum(1) + 0 * h[:, 0]),
+        "divided by the root of the dimension": _projection_of(agree=lambda h, v: (h * v).sum(1) / math.sqrt(h.shape[1])),
+        "distance": _projection_of(agree=lambda h, v: -((h - v) ** 2).sum(1)),
+        "class before": _projection_of(rows=lambda V, labels: V[labels - 1]),
+        "one class for all": _projection_of(rows=lambda V, labels: V[labels[:1]].expand(len(labels), -1)),
+        "multiplied": _projection_of(end=lambda match, own: match * own),
+        "sigmoid": lambda *at: _projection(*at).sigmoid(),
+        "all pairs": lambda h, labels, V, w, c: h @ V[labels.long()].T + (h @ w + c)[:, None],
+        "no gradient": lambda h, labels, V, w, c: _projection(h, labels, V.detach(), w, c),
+    },
+)
+
+# --- 15.10 spectral norm ----------------------------------------------------------------------------------------------
+
+
+def _matrix(rng: np.random.Generator, m: int, n: int, steps: tuple[int, ...] = (2, 3)) -> dict:
+    """A matrix whose singular values are not far apart, so that a few rounds end early and the number of them shows."""
+    values = np.linspace(2.5, 1.2, min(m, n)) * rng.uniform(0.95, 1.05, min(m, n))
+    if len(steps) == 1:
+        values[0] = 4.0
+    left, right = (np.linalg.qr(rng.normal(0, 1, (k, k)))[0] for k in (m, n))
+    u = rng.normal(0, 1, m)
+    return {
+        "W": (left[:, : len(values)] * values) @ right[:, : len(values)].T,
+        "u": 3 * u / np.linalg.norm(u) + left[:, 0] * (len(steps) == 1),
+        "steps": float(rng.choice(steps)),
+    }
+
+
+def _unit(v: Tensor) -> Tensor:
+    return v / v.norm()
+
+
+def _spectral_of(
+    first: Callable = _unit,
+    second: Callable = _unit,
+    more: int = 0,
+    end: Callable = lambda W, u, v: W / (u @ W @ v),
+) -> Callable:
+    """Spectral norm by power iteration, one part replaced."""
+
+    def normalised(W: Tensor, u: Tensor, steps: Tensor) -> Tensor:
+        v = W.T @ u
+        for _ in range(int(steps) + more):
+            v = first(W.T @ u)
+            u = second(W @ v)
+        return end(W, u, v)
+
+    return normalised
+
+
+_spectral = _spectral_of()
+
+SPECTRAL = Question(
+    id="15.10",
+    title="A slope of one by power iteration",
+    function="spectral_norm",
+    returns="(m, n)",
+    reference=_spectral,
+    example={"W": [[3.0, 0.0], [0.0, 1.0]], "u": [1.0, 1.0], "steps": 1},
+    checks=(
+        Check("a few rounds", 3, lambda rng: _matrix(rng, m=5, n=4)),
+        Check("many rounds", 1, lambda rng: _matrix(rng, m=4, n=6, steps=(60,)), needs="a few rounds"),
+    ),
+    mistakes={
+        "u not normalised": _spectral_of(second=lambda u: u),
+        "v not normalised": _spectral_of(first=lambda v: v),
+        "nothing normalised": _spectral_of(first=lambda v: v, second=lambda u: u),
+        "largest entry one": _spectral_of(
+            *(2 * (lambda v: v / v.abs().max(),)),
+        ),
+        "one round too many": _spectral_of(more=1),
+        "one round too few": _spectral_of(more=-1, end=lambda W, u, v: W / (_unit(u) @ W @ _unit(v))),
+        "exactly": lambda W, u, steps: W / torch.linalg.matrix_norm(W, 2) + 0 * u[0] * steps,
+        "Frobenius": lambda W, u, steps: W / W.norm() + 0 * u[0] * steps,
+        "largest row": lambda W, u, steps: W / W.norm(dim=1).amax() + 0 * u[0] * steps,
+        "each row of length one": lambda W, u, steps: W / W.norm(dim=1, keepdim=True) + 0 * u[0] * steps,
+        "multiplied": _spectral_of(end=lambda W, u, v: W * (u @ W @ v)),
+        "root": _spectral_of(end=lambda W, u, v: W / (u @ W @ v).sqrt()),
+        "sigma alone": _spectral_of(end=lambda W, u, v: u @ W @ v),
+        "smallest": lambda W, u, steps: W / torch.linalg.svdvals(W)[-1] + 0 * u[0] * steps,
+        "eigenvalue of W W'": _spectral_of(end=lambda W, u, v: W / (W @ W.T @ u).norm()),
+    },
+)
+
+# --- 15.11 truncation -------------------------------------------------------------------------------------------------
+
+
+def _tries(rng: np.random.Generator, B: int, R: int, D: int) -> dict:
+    """R draws of each number, one of which at least is small enough; half of the first draws are so narrowly, or narrowly not."""
+    psi = float(rng.choice([0.6, 0.7, 0.8, 0.9]))
+    while True:
+        tries = rng.normal(0, 1, (B, R, D))
+        tries = np.where(np.abs(np.abs(tries) - psi) < 0.02, 1.1 * tries, tries)
+        kind, sign = rng.integers(0, 4, (B, D)), rng.choice([-1, 1], (B, D))
+        narrow = sign * (psi + np.where(kind == 0, 0.03, -0.03))
+        tries[:, 0] = np.where(kind < 2, narrow, tries[:, 0])
+        fits = np.abs(tries) < psi
+        first, low = fits.argmax(1), (tries < psi).argmax(1)
+        several = fits.sum(1) > 1
+        if fits.any(1).all() and (first == 0).any() and (first > 1).any() and several.any() and (low != first).any():
+            return {"tries": tries, "psi": psi}
+
+
+def _first_that_fits(tries: Tensor, fits: Tensor) -> Tensor:
+    return tries.gather(1, fits.to(torch.uint8).argmax(1, keepdim=True)).squeeze(1)
+
+
+def _truncated(tries: Tensor, psi: Tensor) -> Tensor:
+    return _first_that_fits(tries, tries.abs() <= psi)
+
+
+TRUNCATION = Question(
+    id="15.11",
+    title="Truncation",
+    function="truncated",
+    returns="(B, D)",
+    reference=_truncated,
+    example={"tries": [[[2.0, -0.3], [-1.5, 0.2], [0.4, 3.0]]], "psi": 0.5},
+    checks=(Check("values", 3, lambda rng: _tries(rng, B=6, R=9, D=5)),),
+    mistakes={
+        "clamped": lambda tries, psi: tries[:, 0].clamp(-psi, psi),
+        "scaled": lambda tries, psi: psi * tries[:, 0],
+        "zeroed": lambda tries, psi: torch.where(tries[:, 0].abs() <= psi, tries[:, 0], 0 * tries[:, 0]),
+        "not truncated": lambda tries, psi: tries[:, 0] + 0 * psi,
+        "one side": lambda tries, psi: _first_that_fits(tries, tries <= psi),
+        "other side": lambda tries, psi: _first_that_fits(tries, tries >= -psi),
+        "above": lambda tries, psi: _first_that_fits(tries, tries.abs() >= psi),
+        "last that fits": lambda tries, psi: _truncated(tries.flip(1), psi),
+        "smallest": lambda tries, psi: tries.gather(1, tries.abs().argmin(1, keepdim=True)).squeeze(1) + 0 * psi,
+        "largest that fits": lambda tries, psi: _largest_that_fits(tries, psi),
+        "mean of those that fit": lambda tries, psi: (
+            torch.where(tries.abs() <= psi, tries, 0).sum(1) / (tries.abs() <= psi).sum(1)
+        ),
+        "one row for all numbers": lambda tries, psi: tries[torch.arange(len(tries)), (tries.abs() <= psi).sum(2).argmax(1)],
+        "folded": lambda tries, psi: torch.remainder(tries[:, 0] + psi, 2 * psi) - psi,
+        "squared": lambda tries, psi: _truncated(tries, psi**2),
+        "number for number only of the first example": lambda tries, psi: tries[
+            :, (tries[0].abs() <= psi).to(torch.uint8).argmax(0), torch.arange(tries.shape[2])
+        ],
+    },
+)
+
+
+def _largest_that_fits(tries: Tensor, psi: Tensor) -> Tensor:
+    size = torch.where(tries.abs() <= psi, tries.abs(), -torch.ones_like(tries))
+    return tries.gather(1, size.argmax(1, keepdim=True)).squeeze(1)
+
+
+# --- 15.12 train one --------------------------------------------------------------------------------------------------
 
 
 def _two_clouds(rng: np.random.Generator, N: int = 200) -> Inputs:
@@ -529,10 +882,10 @@ def _linear(inputs: Inputs, answer: np.ndarray) -> bool:
 
 
 _HINTS = (
-    told("15.7", "labels", when=lambda inputs, answer: np.array_equal(answer, np.repeat([1, 0], len(answer) // 2))),
-    told("15.7", "linear critic", when=_linear),
-    told("15.7", "sign", mended=lambda answer: -answer),
-    told("15.7", "parts swapped", mended=lambda answer: np.roll(answer, len(answer) // 2)),
+    told("15.12", "labels", when=lambda inputs, answer: np.array_equal(answer, np.repeat([1, 0], len(answer) // 2))),
+    told("15.12", "linear critic", when=_linear),
+    told("15.12", "sign", mended=lambda answer: -answer),
+    told("15.12", "parts swapped", mended=lambda answer: np.roll(answer, len(answer) // 2)),
     Hint(
         "your values all lie between 0 and 1, as probabilities do; a critic has no sigmoid.",
         when=lambda inputs, answer: answer.min() >= 0 and answer.max() <= 1 and np.ptp(answer) > 0.5,
@@ -567,7 +920,7 @@ def _critic_measure(at_most: float) -> Measure:
 # SiLU, GELU, softplus and leaky ReLU and penalties of weight 1, 19 at most on 5 draws. On 60 draws a penalty towards slope 0
 # misses 36 at least, probabilities 38, all others, and what takes no thought, more than 70.
 EXPERIMENT = Question(
-    id="15.7",
+    id="15.12",
     title="Train a critic",
     function="critic_values",
     returns="(2N,)",
@@ -581,4 +934,7 @@ EXPERIMENT = Question(
     seconds=60.0,
 )
 
-QUESTIONS = (LEAST_SQUARES, WASSERSTEIN, JENSEN_SHANNON, CRITIC, BALANCE, PENALTY, EXPERIMENT)
+QUESTIONS = (
+    *(LEAST_SQUARES, WASSERSTEIN, JENSEN_SHANNON, CRITIC, BALANCE, PENALTY),
+    *(FADE, CONDITIONAL_NORM, PROJECTION, SPECTRAL, TRUNCATION, EXPERIMENT),
+)
