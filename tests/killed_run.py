@@ -23,6 +23,7 @@ from gencourse.adversarial.cyclegan import CycleGAN
 from gencourse.adversarial.dcgan import DCGAN
 from gencourse.adversarial.pix2pix import Pix2Pix
 from gencourse.adversarial.progressive import Progressive
+from gencourse.adversarial.scene_graph import SceneGraph
 from gencourse.adversarial.text_to_image import TextToImage
 from gencourse.data import Dataset, binarize
 from gencourse.markov.rbm import RBM
@@ -42,6 +43,7 @@ STEPS = {
     "pix2pix": 90,
     "cyclegan": 60,
     "captions": 60,
+    "scene_graph": 60,
 }
 
 
@@ -82,6 +84,11 @@ def train(kind: str, out: Path, result: Path) -> None:
         settings["validate_every"] = None
         space = Space((1, 8, 8), 17)
         model = TextToImage(space, words=6, length=3, latent=4, code=4, width=4, interpolate=0.5)
+        data = (torch.randint(17, (150, *space.shape)), model.example_context(150))
+    elif kind == "scene_graph":  # graphs as conditions, three players
+        settings["validate_every"] = None
+        space = Space((3, 8, 8), 17)
+        model = SceneGraph(space, width=8, channels=4, cells=4, latent=4, d_width=4, draws=2, image_weight=0.1, object_weight=0.1)
         data = (torch.randint(17, (150, *space.shape)), model.example_context(150))
     elif kind == "pcd":  # chains that go on from where they were
         space = Space((1, 4, 4), 2)

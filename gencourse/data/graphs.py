@@ -50,8 +50,11 @@ class Graph(NamedTuple):
     object: Tensor
 
 
-def unpack(graph: Tensor) -> Graph:
+def unpack(graph: Tensor, objects: int | None = None) -> Graph:
     """The parts of graphs `(N, K + T, 7)`.
+
+    Args:
+        objects: how many rows of objects there must be; None takes what the first column says.
 
     Raises:
         ValueError: if they are of another form, or speak of objects, shapes, colours or relations that there are not.
@@ -60,8 +63,11 @@ def unpack(graph: Tensor) -> Graph:
     if not isinstance(graph, Tensor) or graph.dim() != 3 or graph.shape[2] != COLUMNS or graph.is_floating_point():
         given = f"{graph.dtype} {tuple(graph.shape)}" if isinstance(graph, Tensor) else type(graph).__name__
         raise ValueError(f"{form}, as gencourse.data.graphs.scene_graph makes them, not {given}.")
-    objects = int((graph[0, :, 0] == 1).sum()) if len(graph) else 0
+    found_objects = int((graph[0, :, 0] == 1).sum()) if len(graph) else objects or 0
+    objects = found_objects if objects is None else objects
     marks = (torch.arange(graph.shape[1], device=graph.device) < objects).to(graph.dtype)
+    if found_objects != objects:
+        raise ValueError(f"{form}: {objects} objects are expected, and there are {found_objects}.")
     if len(graph) and (objects == 0 or not bool((graph[:, :, 0] == marks).all())):
         raise ValueError(f"{form}: the first column must be 1 for objects and 0 for triples, in every graph alike.")
     nodes, edges = graph[:, :objects], graph[:, objects:]
@@ -70,7 +76,7 @@ def unpack(graph: Tensor) -> Graph:
     limits |= {"subject": objects, "relation": len(RELATIONS), "object": objects}
     for name, limit in limits.items():
         value = getattr(found, name)
-        if not bool(((value >= -1) & (value < limit)).all()):
+        if value.numel() and not bool(((value >= -1) & (value < limit)).all()):
             raise ValueError(f"scene graphs: {name} must be -1 to {limit - 1}, not {int(value.min())} to {int(value.max())}.")
     there = found.subject >= 0
     ends = (found.subject.clamp(min=0), found.object.clamp(min=0))

@@ -16,7 +16,7 @@ from gencourse.kinds import GenerativeModel
 from gencourse.metrics.frechet import frechet_to
 from gencourse.metrics.likelihood import Estimate, nll
 from gencourse.metrics.modes import mode_report
-from gencourse.metrics.scenes import facts_right, fills, striped
+from gencourse.metrics.scenes import facts_right, fills, relations_right, striped
 
 
 class Metric(NamedTuple):
@@ -118,6 +118,16 @@ def _share(values: Tensor) -> Estimate:
     return Estimate(float(values.mean()), float(values.std()) / math.sqrt(len(values)), len(values))
 
 
+def _relations_right(model: GenerativeModel, dataset: Dataset, samples: int, seed: int) -> Estimate:
+    """The share of a graph's triples that its picture obeys, by a reader that needs no training."""
+    graphs = dataset.test_labels
+    if graphs is None or graphs.dim() != 3:
+        raise ValueError(f"relations_right is for drawn scenes with scene graphs, which {dataset.name!r} has not.")
+    given: Any = conditions(model, dataset, samples)
+    right = relations_right(_draw(model, dataset, samples, seed), given.cpu()).nanmean(1).double()
+    return Estimate(float(right.mean()), float(right.std()) / math.sqrt(samples), samples)
+
+
 def _draw(model: GenerativeModel, dataset: Dataset, n: int, seed: int) -> Tensor:
     generator = torch.Generator(device=model.device).manual_seed(seed)
     return model.sample(n, conditions(model, dataset, n), generator=generator).cpu()
@@ -144,6 +154,7 @@ METRICS = {
     "mode_overlap": Metric(_mode_overlap, higher_is_better=True),
     "frechet_ratio": Metric(_frechet_ratio, decimals=2),
     "captions_right": Metric(_captions_right, higher_is_better=True),
+    "relations_right": Metric(_relations_right, higher_is_better=True),
     "palette_share": Metric(_palette_share, higher_is_better=True),
     "stripes_inside": Metric(_stripes_inside, higher_is_better=True),
     "translation_error": Metric(_translation_error),

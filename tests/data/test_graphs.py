@@ -168,6 +168,7 @@ def changed(row, column, value):
         (lambda: unpack(torch.zeros(2, 3)), r"scene graphs are integers \(N, K \+ T, 7\).*not torch.float32 \(2, 3\)"),
         (lambda: unpack(None), "not NoneType"),
         (lambda: unpack(changed(0, 0, 0)), "the first column must be 1 for objects and 0 for triples"),
+        (lambda: unpack(GOOD, 2), "2 objects are expected, and there are 3"),
         (lambda: unpack(changed(1, 1, 9)), "shape must be -1 to 4, not 0 to 9"),
         (lambda: unpack(changed(3, 2, 8)), "relation must be -1 to 7"),
         (lambda: unpack(changed(3, 3, 3)), "object must be -1 to 2"),
