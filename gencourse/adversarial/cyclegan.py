@@ -187,7 +187,7 @@ class CycleGAN(Implicit):
 
 
 class Pool(nn.Module):
-    """The last fakes, of which a discriminator is shown some in place of new ones.
+    """The last fakes, of which a discriminator is shown some in place of new ones. (Of several processes, each has its own.)
 
     Args:
         size: how many it holds.
@@ -227,14 +227,14 @@ class Pool(nn.Module):
 RECIPES = (
     Recipe(
         "styles",
-        data=partial(unpaired_styles, 16),
+        data=partial(unpaired_styles, size=16),
         options={"identity": 5.0},
         fit={"steps": 600, "batch_size": 16, "lr": 1e-3, "schedule": cosine, "ema": 0.99, "conditional": True},
         metric="translation_error",
     ),
     Recipe(
         "styles64",
-        data=partial(unpaired_styles, 64, n=10_000),
+        data=partial(unpaired_styles, size=64, n=10_000),
         options={
             "identity": 5.0,
             "widths": (64, 128, 256, 256),

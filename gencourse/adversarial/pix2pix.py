@@ -160,21 +160,21 @@ class Variety(NamedTuple):
 RECIPES = (
     Recipe(
         "two_colours",
-        data=partial(outlines_to_filled, 16, fill="two colours"),
+        data=partial(outlines_to_filled, size=16, fill="two colours"),
         options={"source": Space((1, 16, 16), 256)},
         fit={"steps": 600, "batch_size": 32, "lr": 1e-3, "schedule": cosine, "ema": 0.99, "conditional": True},
         metric="palette_share",
     ),
     Recipe(
         "stripes",
-        data=partial(outlines_to_filled, 16, fill="stripes"),
+        data=partial(outlines_to_filled, size=16, fill="stripes"),
         options={"source": Space((1, 16, 16), 256)},
         fit={"steps": 1000, "batch_size": 32, "lr": 1e-3, "schedule": cosine, "ema": 0.99, "conditional": True},
         metric="stripes_inside",
     ),
     Recipe(
         "stripes64",
-        data=partial(outlines_to_filled, 64, fill="stripes", n=20_000),
+        data=partial(outlines_to_filled, size=64, fill="stripes", n=20_000),
         options={
             "source": Space((1, 64, 64), 256),
             "widths": (64, 128, 256, 256, 256),
