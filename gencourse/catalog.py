@@ -3,13 +3,13 @@
 The front page's tree, the tests and the command line read this table. Importing it imports no model.
 """
 
-from gencourse import adversarial, autoregressive, flows, markov, variational
+from gencourse import adversarial, autoregressive, diffusion, flows, markov, variational
 from gencourse.entry import BRANCHES, Entry, unknown
 
 __all__ = ["BRANCHES", "MODELS", "Entry", "entry"]
 
-#: The families in the lecture's order.
-FAMILIES = (autoregressive, flows, variational, markov, adversarial)
+#: The families in the lecture's order, and the one beside it.
+FAMILIES = (autoregressive, flows, variational, markov, adversarial, diffusion)
 
 MODELS: tuple[Entry, ...] = tuple(row for family in FAMILIES for row in family.ENTRIES)
 
