@@ -62,7 +62,7 @@ def test_the_gradient_with_respect_to_boxes_is_that_of_finite_differences():
 
 
 def test_a_box_is_drawn_towards_where_the_picture_is():
-    boxes = torch.tensor([[[0.2, 0.4, 0.5, 0.7]]], dtype=torch.float64, requires_grad=True)
+    boxes = torch.tensor([[[0.2, 0.4, 0.5, 0.6]]], dtype=torch.float64, requires_grad=True)
     target = placed(torch.ones(1, 1, 1, 1, dtype=torch.float64), boxes.detach() + torch.tensor([0.1, 0, 0.1, 0]), 16)
     ((placed(torch.ones(1, 1, 1, 1, dtype=torch.float64), boxes, 16) - target) ** 2).sum().backward()
     slope = boxes.grad[0, 0]
