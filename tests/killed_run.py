@@ -26,6 +26,7 @@ from gencourse.adversarial.progressive import Progressive
 from gencourse.adversarial.scene_graph import SceneGraph
 from gencourse.adversarial.text_to_image import TextToImage
 from gencourse.data import Dataset, binarize
+from gencourse.diffusion.ddpm import DDPM
 from gencourse.markov.rbm import RBM
 from gencourse.space import Space
 from gencourse.train import cosine, fit
@@ -44,6 +45,7 @@ STEPS = {
     "cyclegan": 60,
     "captions": 60,
     "scene_graph": 60,
+    "diffusion": 200,
 }
 
 
@@ -90,6 +92,11 @@ def train(kind: str, out: Path, result: Path) -> None:
         space = Space((3, 8, 8), 17)
         model = SceneGraph(space, width=8, channels=4, cells=4, latent=4, d_width=4, draws=2, image_weight=0.1, object_weight=0.1)
         data = (torch.randint(17, (150, *space.shape)), model.example_context(150))
+    elif kind == "diffusion":  # noise, times and hidden labels in the loss, waves that are drawn once
+        space = Space((1, 4, 4), 5)
+        model = DDPM(space, steps=10, hidden=16, blocks=1, frequencies=4, classes=3)
+        data = (torch.randint(5, (150, *space.shape)), torch.randint(3, (150,)))
+        settings["valid"] = (data[0][:20], data[1][:20])
     elif kind == "pcd":  # chains that go on from where they were
         space = Space((1, 4, 4), 2)
         model, data = RBM(space, hidden=8, chains=10), torch.randint(2, (150, *space.shape))

@@ -55,6 +55,7 @@ def never(*_):
         ("cyclegan", "d_b"),
         ("captions", "d"),
         ("scene_graph", "d_object"),
+        ("diffusion", "denoising"),
     ],
 )
 def test_a_run_killed_at_random_moments_ends_with_the_same_bits(tmp_path, kind, move):
