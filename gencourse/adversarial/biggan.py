@@ -292,7 +292,7 @@ RECIPES = (
         fit={"steps": 2200, "batch_size": 64, "lr": 1e-3, "schedule": cosine, "ema": 0.999, "conditional": True},
         metric="frechet_ratio",
         samples=3600,
-        band=2.2,
+        band=1.4,
     ),
     Recipe(
         "fashion_mnist",
