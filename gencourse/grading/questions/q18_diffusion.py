@@ -626,8 +626,8 @@ def _denoiser_measure(at_most: float) -> Measure:
 
 
 # The mean squared distance, over both coordinates. Networks with a hidden layer of 64 units, or two (tanh, ReLU, SiLU; Adam,
-# AdamW; eps or v) reach 0.02 to 0.06 in 1500 to 3000 steps; the reference 0.001. The variance for its root costs 0.09 at least, one
-# level or none 0.18, a network without a hidden layer 0.43, nothing 1.3.
+# AdamW; eps or v) reach 0.02 to 0.06 in 1500 to 3000 steps; the reference 0.001. The variance for its root costs 0.09 at least,
+# one level or none 0.18, a network without a hidden layer 0.43, nothing 1.3.
 EXPERIMENT = Question(
     id="18.8",
     title="Train a denoiser",
