@@ -71,7 +71,7 @@ def captions(scenes: Scenes, *, generator: torch.Generator | None = None) -> lis
         for row, form, words in zip(
             _values(scenes).tolist(),
             torch.randint(len(FORMS), (len(scenes),), generator=generator, device="cpu").tolist(),
-            torch.rand(len(scenes), len(FACTS), generator=generator, device="cpu").tolist(),
+            torch.rand(len(scenes), len(FACTS), generator=generator, dtype=torch.float32, device="cpu").tolist(),
             strict=True,
         )
     ]

@@ -96,7 +96,7 @@ class Scenes:
 
     def place(self) -> Tensor:
         """The nearest of `PLACES` to each centre, int64 `(N, K)`."""
-        centres = torch.tensor(CENTRES, dtype=torch.float32, device="cpu")
+        centres = _tensor(CENTRES)
         return torch.cdist(torch.stack([self.x, self.y], dim=-1).flatten(0, 1), centres).argmin(dim=-1).view(self.x.shape)
 
 
@@ -146,7 +146,7 @@ def sample_scenes(
     wrong = [pair for pair in pairs if len(pair) != 2 or pair[0] not in COLOURS or pair[1] not in SHAPES]
     if wrong or not pairs:
         raise ValueError(f"sample_scenes: pairs are (colour, shape) of {COLOURS} and {SHAPES}, not {wrong or pairs}.")
-    allowed = torch.zeros(len(COLOURS), len(SHAPES))
+    allowed = torch.zeros(len(COLOURS), len(SHAPES), dtype=torch.float32)
     for colour, shape in pairs:
         allowed[COLOURS.index(colour), SHAPES.index(shape)] = 1
     if int((allowed.sum(1) > 0).sum()) < objects:
@@ -157,29 +157,33 @@ def sample_scenes(
     return Scenes(kinds, colours, *place(n, objects, nested, generator))
 
 
+def _tensor(values: Any) -> Tensor:
+    return torch.tensor(values, dtype=torch.float32, device="cpu")
+
+
 def _uniform(shape: tuple[int, ...], low: float, high: float, generator: torch.Generator | None) -> Tensor:
-    return low + (high - low) * torch.rand(shape, generator=generator)
+    return low + (high - low) * torch.rand(shape, generator=generator, dtype=torch.float32)
 
 
 def _alone(n: int, objects: int, nested: float, generator: torch.Generator | None) -> tuple[Tensor, Tensor, Tensor]:
-    size = torch.tensor(SIZES)[torch.randint(2, (n, 1), generator=generator)] + _uniform((n, 1), -0.03, 0.03, generator)
-    centre = torch.tensor(CENTRES)[torch.randint(len(PLACES), (n,), generator=generator)]  # (n, 2)
+    size = _tensor(SIZES)[torch.randint(2, (n, 1), generator=generator)] + _uniform((n, 1), -0.03, 0.03, generator)
+    centre = _tensor(CENTRES)[torch.randint(len(PLACES), (n,), generator=generator)]  # (n, 2)
     centre = centre + _uniform((n, 2), -0.05, 0.05, generator)
     return size, centre[:, :1], centre[:, 1:]
 
 
 def _together(n: int, objects: int, nested: float, generator: torch.Generator | None) -> tuple[Tensor, Tensor, Tensor]:
     """Sizes and centres by rejection: what breaks a rule is drawn again."""
-    found, nests = torch.empty(n, objects, 3), torch.rand(n, generator=generator) < nested
+    found, nests = torch.empty(n, objects, 3, dtype=torch.float32), _uniform((n,), 0, 1, generator) < nested
     small, large = (0.21, 0.33) if objects < 4 else (0.17, 0.27)
     left = torch.arange(n)
     while len(left):
         m, nest = len(left), nests[left]
-        size = torch.tensor([small, large])[torch.randint(2, (m, objects), generator=generator)]
+        size = _tensor((small, large))[torch.randint(2, (m, objects), generator=generator)]
         size = size + _uniform((m, objects), -0.02, 0.02, generator)
         room = 1 - size
         x, y = (_uniform((m, objects), -1, 1, generator) * room for _ in range(2))
-        inner = torch.rand(m, objects, generator=generator).argsort(dim=1)[:, :2]  # who would stand in whom
+        inner = _uniform((m, objects), 0, 1, generator).argsort(dim=1)[:, :2]  # who would stand in whom
         size[nest, inner[nest, 1]] = 0.5 + _uniform((m,), 0, 0.05, generator)[nest]
         size[nest, inner[nest, 0]] = 0.2 + _uniform((m,), -0.02, 0.02, generator)[nest]
         for line in (x, y):
@@ -209,7 +213,7 @@ def draw_scenes(scenes: Scenes, size: int = 16, *, grey: bool = False) -> Tensor
         ValueError: if size is less than 8.
     """
     size = least_integer("draw_scenes: size", size, 8)
-    paint = torch.full((len(COLOURS), 1), GREY) if grey else torch.tensor(PALETTE)
+    paint = _tensor([[GREY]] * len(COLOURS)) if grey else _tensor(PALETTE)
     return _levels(_painted(scenes, paint[scenes.colour].unsqueeze(-1).unsqueeze(-1), size))
 
 
@@ -221,7 +225,7 @@ def draw_outlines(scenes: Scenes, size: int = 16) -> Tensor:
         ValueError: if size is less than 8.
     """
     size = least_integer("draw_outlines: size", size, 8)
-    picture = torch.full((len(scenes), 1, size, size), BACKGROUND)
+    picture = torch.full((len(scenes), 1, size, size), BACKGROUND, dtype=torch.float32)
     for k in scenes.size.argsort(dim=1, descending=True).unbind(dim=1):
         distance, there = _distances(scenes, k, size)
         inside, line = cover(distance, size) * there, cover((distance + LINE).abs() - LINE, size) * there
@@ -249,7 +253,7 @@ def stripes(phase: Tensor, size: int = 16) -> Tensor:
     """The stripes alone, in [0, 1], for phases `(N,)`: `(N, 1, 1, size)`, each row of the picture being the same."""
     column = torch.arange(size, device="cpu") * 16 // size
     light = (column + phase.cpu().view(-1, 1, 1, 1)) // 2 % 2
-    return torch.tensor(STRIPES, dtype=torch.float32, device="cpu")[light]
+    return _tensor(STRIPES)[light]
 
 
 def cover(distance: Tensor, size: int) -> Tensor:
@@ -294,7 +298,7 @@ def _distances(scenes: Scenes, k: Tensor, size: int) -> tuple[Tensor, Tensor]:
 
 def _painted(scenes: Scenes, paint: Tensor, size: int) -> Tensor:
     """The objects in their paint `(N, K or 1, C, ...)`, largest first, on the dark ground: `(N, C, size, size)` in [0, 1]."""
-    picture = torch.full((len(scenes), paint.shape[2], size, size), BACKGROUND)
+    picture = torch.full((len(scenes), paint.shape[2], size, size), BACKGROUND, dtype=torch.float32)
     rows = torch.arange(len(scenes))
     for k in scenes.size.argsort(dim=1, descending=True).unbind(dim=1):
         distance, there = _distances(scenes, k, size)

@@ -105,7 +105,8 @@ def read(x: Tensor, *, shapes: Sequence[str] = SHAPES[:3]) -> Reading:
 @on_cpu
 def _templates(shapes: tuple[int, ...], side: int) -> tuple[Tensor, Tensor]:
     """Every shape, size and place that is tried `(T, 4)`, and how it covers the pixels `(T, side * side)`."""
-    sizes, line = torch.tensor([0.35, 0.38, 0.41, 0.5, 0.59, 0.62, 0.65]), torch.linspace(-0.35, 0.35, 11)
+    sizes = torch.tensor([0.35, 0.38, 0.41, 0.5, 0.59, 0.62, 0.65], dtype=torch.float32)
+    line = torch.linspace(-0.35, 0.35, 11, dtype=torch.float32)
     numbers = torch.cartesian_prod(torch.tensor(shapes, dtype=torch.float32), sizes, line, line)
     shape, half, x, y = (column.view(-1, 1, 1) for column in numbers.unbind(dim=1))
     pixels = grid(side)

@@ -89,6 +89,21 @@ def test_no_scene_depends_on_its_neighbours():
         assert (draw(scenes)[7:8].int() - draw(scenes[7:8]).int()).abs().max() <= 1
 
 
+def test_torch_s_defaults_change_neither_scenes_nor_pictures():
+    def drawn():
+        scenes = sample_scenes(30, objects=3, nested=0.5, shapes=SHAPES, generator=seeded(9))
+        alone = sample_scenes(30, generator=seeded(9))
+        return draw_scenes(scenes), draw_outlines(scenes, 32), draw_stripes(alone, torch.arange(30) % 4), alone.place()
+
+    usual = drawn()
+    torch.set_default_dtype(torch.float64)
+    try:
+        other = drawn()
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert all(torch.equal(a, b) for a, b in zip(usual, other, strict=True))
+
+
 def test_an_object_inside_another_is_painted_over_it():
     scenes = Scenes([[0, 1]], [[0, 2]], [[0.2, 0.6]], [[0.0, 0.0]], [[0.0, 0.0]])
     x = draw_scenes(scenes, 32).double() / 255
