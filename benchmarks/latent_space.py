@@ -9,6 +9,8 @@ run: part, model, seed, and scores on the 360 test images in nats per image. Run
 that a run that was cut off goes on.
 
     models       z of 8 (and of 2): the negative log-likelihood by 1000 importance weights, the negative ELBO, active units
+    rates        the same models at several learning rates: validation NLL, with a seed that is in no comparison
+    tuned        as `models`, each at the rate that was its best there; not in the record yet (half an hour more)
     categorical  256 states of z, as 4 variables of 4 and 2 of 16: the estimators of the gradient; the likelihood is exact
     beta         a weight of the KL from 0.5 to 10: rate and distortion
     blobs        the same weight where the factors of each image are known: MIG and DCI beside the rate
@@ -49,7 +51,7 @@ from gencourse.variational.vae import VAE
 DIGITS = data.load("binary_digits")
 STEPS = 3000
 WEIGHTS = 1000
-FIT = {"steps": STEPS, "batch_size": 100, "lr": 2e-3, "schedule": cosine, "ema": 0.995}
+FIT: dict[str, Any] = {"steps": STEPS, "batch_size": 100, "lr": 2e-3, "schedule": cosine, "ema": 0.995}
 ADAMW = partial(torch.optim.AdamW, weight_decay=1e-4)
 
 
@@ -81,7 +83,8 @@ ESTIMATORS = {
     "score function, no baseline": partial(ScoreFunction, decay=None),
 }
 SHAPES = ((4, 4), (2, 16))  # variables and states: 256 states of z in both
-PARTS = ("models", "categorical", "beta", "blobs")
+PARTS = ("models", "rates", "categorical", "beta", "blobs", "tuned")
+RATES, RATE_SEED = (2e-3, 4e-3, 8e-3), 5
 BLOB_BETAS = (1.0, 4.0, 10.0)
 BLOB_STEPS = 2500
 BETAS = (0.5, 1.0, 2.0, 4.0, 10.0)
@@ -113,9 +116,23 @@ def judged(model: VAE) -> dict[str, float]:
     }
 
 
-def run_model(name: str, seed: int) -> dict[str, Any]:
-    model, how = trained(MODELS[name], seed)
+def run_model(name: str, seed: int, lr: float = FIT["lr"]) -> dict[str, Any]:
+    model, how = trained(MODELS[name], seed, lr=lr)
     return {**judged(model), **how}
+
+
+def run_rate(name: str, lr: float) -> dict[str, Any]:
+    model, how = trained(MODELS[name], RATE_SEED, lr=lr)
+    score = nll(model, DIGITS.valid, samples=WEIGHTS // getattr(model.family, "components", 1)).mean
+    return {"valid_nll": round(score, 4), **how}
+
+
+def best_rate(name: str, runs: list[dict[str, Any]]) -> float:
+    """The rate with which this model did best on the validation images."""
+    tried = {run["lr"]: run["valid_nll"] for run in runs if run["part"] == "rates" and run["model"] == name}
+    if not tried:
+        raise SystemExit(f"{name}: no learning rate was tried; make the part rates first.")
+    return min(tried, key=lambda lr: tried[lr])
 
 
 def run_beta(beta: float, seed: int) -> dict[str, Any]:
@@ -171,12 +188,15 @@ def run_blobs(beta: float, seed: int) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=1)
-    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS[:-1])
     parser.add_argument("--out", type=Path)
     chosen = parser.parse_args()
     torch.set_num_threads(1)
     record = records.begin(chosen.out, threads=1, steps=STEPS)
     runs: list[tuple[dict[str, Any], Callable[[], dict[str, Any]]]] = []
+    if "rates" in chosen.parts:
+        for name in MODELS:
+            runs += [({"part": "rates", "model": name, "lr": lr, "seed": RATE_SEED}, partial(run_rate, name, lr)) for lr in RATES]
     for seed in range(chosen.seeds):
         if "models" in chosen.parts:
             runs += [({"part": "models", "model": name, "seed": seed}, partial(run_model, name, seed)) for name in MODELS]
@@ -189,6 +209,10 @@ def main() -> None:
             runs += [({"part": "beta", "beta": beta, "seed": seed}, partial(run_beta, beta, seed)) for beta in BETAS]
         if "blobs" in chosen.parts:
             runs += [({"part": "blobs", "beta": beta, "seed": seed}, partial(run_blobs, beta, seed)) for beta in BLOB_BETAS]
+        if "tuned" in chosen.parts:
+            for name in MODELS:
+                lr = best_rate(name, record["runs"])
+                runs.append(({"part": "tuned", "model": name, "lr": lr, "seed": seed}, partial(run_model, name, seed, lr)))
     for known, make in runs:
         if any(all(run.get(key) == value for key, value in known.items()) for run in record["runs"]):
             continue
