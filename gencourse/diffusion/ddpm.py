@@ -121,7 +121,7 @@ class DDPM(Approximate):
         signal, noise = self.schedule.amounts(t, y)
         target = self.predicts.of(y, eps, signal, noise)
         said = self._said(signal * y + noise * eps, t, condition)
-        return (full_precision(said) - target).square().flatten(1).sum(1)
+        return (said - target).square().flatten(1).sum(1)
 
     def moves(self) -> list[Move]:
         """One move: lower the simple loss."""
@@ -271,11 +271,12 @@ class DDPM(Approximate):
         return self.space.from_signed(y) if self.space.is_discrete else y * self.scale
 
     def _said(self, xt: Tensor, t: Tensor, condition: Tensor | None) -> Tensor:
-        u = (t.to(xt.dtype) / self.schedule.T).expand(len(xt))
-        return self.network(xt, u, condition)
+        dtype = next(self.network.parameters()).dtype
+        u = (t.to(dtype) / self.schedule.T).expand(len(xt))
+        return full_precision(self.network(xt.to(dtype), u, condition))
 
     def _eps(self, xt: Tensor, t: Tensor, signal: Tensor, noise: Tensor, condition: Tensor | None) -> Tensor:
-        return self.predicts.parts(full_precision(self._said(xt, t, condition)), xt, signal, noise)[1]
+        return self.predicts.parts(self._said(xt, t, condition), xt, signal, noise)[1]
 
     def _reverse(self, eps: Denoiser, xt: Tensor, t: int) -> tuple[Tensor, float]:
         """Mean and variance of p(x_(t-1) | x_t)."""
