@@ -238,26 +238,17 @@ def _pseudo_digits(latent: int) -> priors.VampPrior:
     return priors.VampPrior(digits.space, digits.train, components=50)
 
 
+_PLAIN = {"steps": 4000, "batch_size": 100, "lr": 1e-3, "schedule": cosine, "ema": 0.999}
 _RICHER = {"steps": 3000, "batch_size": 100, "lr": 2e-3, "schedule": cosine, "ema": 0.995}
-
-
+_MNIST: dict[str, Any] = {
+    "options": {"latent": 50, "hidden": (200, 200)},
+    "fit": {"steps": 200_000, "batch_size": 200, "lr": 1e-3, "schedule": cosine, "ema": 0.9999},
+    "samples": 5000,
+    "needs": "one GPU, ten minutes",
+}
 RECIPES = (
-    Recipe(
-        "binary_digits",
-        data="binary_digits",
-        options={"latent": 8, "hidden": (200, 200)},
-        fit={"steps": 4000, "batch_size": 100, "lr": 1e-3, "schedule": cosine, "ema": 0.999},
-        band=17.6,
-        quick=True,
-    ),
-    Recipe(
-        "binary_digits_z2",
-        data="binary_digits",
-        options={"latent": 2, "hidden": (200, 200)},
-        fit={"steps": 4000, "batch_size": 100, "lr": 1e-3, "schedule": cosine, "ema": 0.999},
-        band=19.8,
-        quick=True,
-    ),
+    Recipe("binary_digits", "binary_digits", {"latent": 8, "hidden": (200, 200)}, _PLAIN, band=17.6, quick=True),
+    Recipe("binary_digits_z2", "binary_digits", {"latent": 2, "hidden": (200, 200)}, _PLAIN, band=19.8, quick=True),
     Recipe(
         "mixture_prior", "binary_digits", {"latent": 8, "hidden": (200,), "prior": priors.MixtureOfGaussians}, _RICHER, band=17.3
     ),
@@ -270,31 +261,9 @@ RECIPES = (
         band=19.7,
         samples=250,  # of each of four components
     ),
-    Recipe(
-        "digits",
-        data="digits",
-        options={"latent": 8, "hidden": (200, 200)},
-        fit={"steps": 4000, "batch_size": 100, "lr": 1e-3, "schedule": cosine, "ema": 0.999},
-        metric="bits_per_dim",
-    ),
-    Recipe(
-        "binarized_mnist",
-        data="binarized_mnist",
-        options={"latent": 50, "hidden": (200, 200)},
-        fit={"steps": 200_000, "batch_size": 200, "lr": 1e-3, "schedule": cosine, "ema": 0.9999},
-        band=90.0,
-        samples=5000,
-        needs="one GPU, ten minutes",
-    ),
-    Recipe(
-        "dynamic_mnist",
-        data=_dynamic_mnist,
-        options={"latent": 50, "hidden": (200, 200)},
-        fit={"steps": 200_000, "batch_size": 200, "lr": 1e-3, "schedule": cosine, "ema": 0.9999},
-        band=87.5,
-        samples=5000,
-        needs="one GPU, ten minutes",
-    ),
+    Recipe("digits", "digits", {"latent": 8, "hidden": (200, 200)}, _PLAIN, metric="bits_per_dim"),
+    Recipe("binarized_mnist", "binarized_mnist", band=90.0, **_MNIST),
+    Recipe("dynamic_mnist", _dynamic_mnist, band=87.5, **_MNIST),
     Recipe(
         "frey_faces",
         data="frey_faces",
