@@ -321,13 +321,15 @@ class Discriminator(nn.Module):
 
 RECIPES = (
     Recipe(
+        # .72, .77 and .59 with three seeds: colour and place are right in all samples, the size in .93 to .97, the shape in .61
+        # to .78; discs and squares differ in a few pixels
         "scenes",
         data=captioned_scenes,
         options={"latent": 16, "width": 32},
         fit={"steps": 2000, "batch_size": 32, "lr": 1e-3, "schedule": cosine, "ema": 0.995, "conditional": True},
         metric="captions_right",
         samples=1000,
-        band=0.4,
+        band=0.45,
         needs="two CPU cores, two minutes",
     ),
     Recipe(
