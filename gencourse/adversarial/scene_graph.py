@@ -419,7 +419,7 @@ RECIPES = (
         band=0.95,
     ),
     Recipe(
-        # without messages an object does not know where the others are: a quarter of the relations, and objects in a heap
+        # without messages an object does not know where the others are: a quarter of the relations, by chance, and no band
         "scenes_without_messages",
         data=scene_graphs,
         options={"layers": 0},
