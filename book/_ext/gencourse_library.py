@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[2]
 #: By mark, the parts of a page: packages stand for what they name in `__all__`, `package.*` for all their files.
 PAGES = {
     "<!-- the library -->": {
-        "Spaces": ("space", "distributions", "networks", "latent"),
+        "Spaces": ("space", "distributions", "networks", "latent", "solvers"),
         "Data": ("data", "data.dataset", "data.toys", "data.faces"),
         "Training": ("train", "recipes", "runs", "entry", "catalog", "profile"),
         "Evaluation": ("metrics.*",),
@@ -31,6 +31,7 @@ PAGES = {
         "Variational models": ("variational.*",),
         "Markov chains": ("markov.*",),
         "Adversarial models": ("adversarial.*",),
+        "Diffusion models": ("diffusion.*",),
     },
 }
 Definition = ast.FunctionDef | ast.ClassDef | ast.Assign | ast.AnnAssign
