@@ -91,7 +91,7 @@ class Judge:
             left_out = torch.stack([values[rows].mean() for rows in self.without])
             scores.add("nll", float(values.mean()), left_out, values.new_zeros(0, 1))
         began = time.process_time()
-        samples = self._samples_of(name, sampler, wanted)
+        samples = self.samples_of(name, sampler, wanted)
         if not isinstance(sampler, Tensor):
             scores.seconds = (time.process_time() - began) * 1000 / len(samples)
         judged = [self._of_part(part) for part in samples[: len(samples) // self.n * self.n].split(self.n)]
@@ -135,7 +135,8 @@ class Judge:
         space = self.data.space
         return (space.to_unit(x, torch.float64) if space.is_discrete else x.double()).flatten(1)
 
-    def _samples_of(self, name: str, sampler: Sampler, wanted: int) -> Tensor:
+    def samples_of(self, name: str, sampler: Sampler, wanted: int) -> Tensor:
+        """What the sampler is judged by: `wanted` samples, of given ones no more than there are, checked."""
         space = self.data.space
         if isinstance(sampler, Tensor):
             samples = sampler[:wanted]

@@ -10,6 +10,7 @@ keep their order however wide the intervals are. No interval knows of another tr
 """
 
 import html
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -26,24 +27,29 @@ if TYPE_CHECKING:
 
 
 class Column(NamedTuple):
-    """A metric of the table: its name, its heading, and the cost by which it ranks, of which the least is best."""
+    """A metric of the table: its name, its heading, the cost by which it ranks, of which the least is best, and its range."""
 
     name: str
     title: str
     cost: Callable[[Any], Any]
     decimals: int = 2
+    range: tuple[float, float] = (0.0, 1.0)
+
+    def within(self, *values: float) -> tuple[float, ...]:
+        """The values, cut off at the ends of the range."""
+        return tuple(min(max(value, self.range[0]), self.range[1]) for value in values)
 
 
 #: The metrics in the table's order; a share that should be 1/2 ranks by its distance from there.
 COLUMNS = (
-    Column("nll", "NLL (nats)", lambda v: v, 1),
-    Column("frechet_ratio", "Fréchet ratio", lambda v: v),
-    Column("kernel_distance", "kernel distance", lambda v: v, 3),
+    Column("nll", "NLL (nats)", lambda v: v, 1, (-math.inf, math.inf)),
+    Column("frechet_ratio", "Fréchet ratio", lambda v: v, 2, (0.0, math.inf)),
+    Column("kernel_distance", "kernel distance", lambda v: v, 3, (-math.inf, math.inf)),
     Column("precision", "precision", lambda v: -v),
     Column("recall", "recall", lambda v: -v),
-    Column("density", "density", lambda v: -v),
+    Column("density", "density", lambda v: -v, 2, (0.0, math.inf)),
     Column("coverage", "coverage", lambda v: -v),
-    Column("inception_score", "inception score", lambda v: -v),
+    Column("inception_score", "inception score", lambda v: -v, 2, (1.0, math.inf)),
     Column("two_sample", "1-NN accuracy", lambda v: abs(v - 0.5)),
     Column("copies", "copies", lambda v: v),
 )
@@ -218,10 +224,11 @@ def _judged(scores: list[Scores], column: Column, seed: int) -> list[Judged]:
     drawn = _ranks(column.cost(torch.stack(draws))).double()
     ends = torch.tensor([0.025, 0.975], dtype=torch.float64, device="cpu")
     best, worst = drawn.quantile(ends, dim=1, interpolation="nearest").long().tolist()
-    return [
-        Judged(value, value - 1.96 * error, value + 1.96 * error, rank, (min(first, rank), max(last, rank)))
-        for value, error, rank, first, last in zip(values, errors, ranks, best, worst, strict=True)
-    ]
+    judged = []
+    for value, error, rank, first, last in zip(values, errors, ranks, best, worst, strict=True):
+        low, high = column.within(value - 1.96 * error, value + 1.96 * error)
+        judged.append(Judged(value, low, high, rank, (min(first, rank), max(last, rank))))
+    return judged
 
 
 def _ranks(costs: Tensor) -> Tensor:

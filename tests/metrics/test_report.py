@@ -102,7 +102,7 @@ def test_the_error_of_a_mean_is_its_standard_error():
 
 
 def test_the_errors_are_on_the_safe_side_and_not_far_from_the_spread():
-    """Fresh points and samples of two Gaussians, 30 times: the error said is 0.8 to 2.7 times the spread (measured: 1.1 to 2.1)."""
+    """Fresh points and samples of two Gaussians, 30 times: the error said is 0.8 to 2.7 times the spread (here 1.1 to 2.1)."""
     dataset, shift = RingOfGaussians(n=1).dataset(train=2, valid=1, test=1), torch.tensor([0.6, 0.0])
     values, errors = {}, {}
     for seed in range(30):
