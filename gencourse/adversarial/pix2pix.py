@@ -169,8 +169,9 @@ RECIPES = (
         "stripes",
         data=partial(outlines_to_filled, size=16, fill="stripes"),
         options={"source": Space((1, 16, 16), 256)},
-        fit={"steps": 1000, "batch_size": 32, "lr": 1e-3, "schedule": cosine, "ema": 0.99, "conditional": True},
+        fit={"steps": 600, "batch_size": 32, "lr": 1e-3, "schedule": cosine, "ema": 0.99, "conditional": True},
         metric="stripes_inside",
+        band=0.7,
     ),
     Recipe(
         "stripes64",
