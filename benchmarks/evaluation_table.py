@@ -44,6 +44,7 @@ SAMPLES = 1440
 MODELS = (
     "pixelcnn_pp", "nice", "realnvp", "glow", "vae", "gan", "dcgan", "wgan", "progressive", "biggan", "ddpm", "flow_matching",
 )  # fmt: skip
+LIKELIHOOD_SAMPLES = {"ddpm": 1}  # the bound: a path takes as many evaluations as the chain has steps
 DIGITS = data.load("digits")
 
 
@@ -102,7 +103,7 @@ def trained(name: str, seed: int, steps: int | None) -> tuple[Any, float]:
 
 def judged(name: str, sampler: Any, judge: Judge) -> dict[str, Any]:
     """What the table has of one sampler."""
-    result = metrics.report({name: sampler}, DIGITS, samples=SAMPLES)
+    result = metrics.report({name: sampler}, DIGITS, samples=SAMPLES, likelihood_samples=LIKELIHOOD_SAMPLES)
     (row,) = result.records()
     values = {key: value[:3] if isinstance(value, list) else value for key, value in row.items()}
     unit = DIGITS.space.to_unit

@@ -85,8 +85,8 @@ class Judge:
         if isinstance(sampler, GenerativeModel) and sampler.space != self.data.space:
             raise ValueError(f"report: {name!r} is a model of {sampler.space}, but {self.data.name!r} is of {self.data.space}.")
         if isinstance(sampler, Tractable | Approximate):
-            scores.likelihood = self._kind_of_likelihood(sampler)
             labels = None if sampler.example_context(1) is None else self._conditions(name, self.data.test_labels)[self.order]
+            scores.likelihood = self._kind_of_likelihood(sampler, labels, likelihood_samples)
             values = nlls(sampler, self.test, labels, samples=likelihood_samples, seed=self.seed).cpu()
             left_out = torch.stack([values[rows].mean() for rows in self.without])
             scores.add("nll", float(values.mean()), left_out, values.new_zeros(0, 1))
@@ -166,12 +166,16 @@ class Judge:
             raise ValueError(f"report: {name!r} is conditional, and {self.data.name!r} has no labels to give it.")
         return labels.cpu()
 
-    def _kind_of_likelihood(self, model: GenerativeModel) -> str:
+    def _kind_of_likelihood(self, model: Tractable | Approximate, labels: Tensor | None, samples: int) -> str:
+        """Known from what it does: a mass that depends on a draw of noise is that of dequantised data, a bound."""
+        few, given = self.test[:2], None if labels is None else labels[:2]
         if isinstance(model, Approximate):
-            kind = "estimate"
-        else:  # a density of real numbers bounds the probability of the integers that it was dequantised from
-            kind = "bound" if model.space.is_discrete and hasattr(model, "dequantize") else "exact"
-        return kind if model.example_context(1) is None else f"{kind}, given the label"
+            kind = "bound" if samples == 1 and hasattr(model, "elbo") else "estimate"
+        elif model.space.is_discrete and not torch.equal(*(nlls(model, few, given, seed=seed) for seed in (0, 1))):
+            kind = "bound"
+        else:
+            kind = "exact"
+        return kind if labels is None else f"{kind}, given the label"
 
 
 def _of_neighbours(real: Tensor, fake: Tensor, across: Tensor) -> dict[str, float]:

@@ -129,7 +129,7 @@ def scores(value, by_test, by_samples):
 
 def test_ranks_that_stay_possible_know_of_what_is_common():
     """The same test examples move both by 1: the order stays. Samples of their own may turn it."""
-    column = Column("m", "m", lambda v: v)
+    column = Column("m", "m", lambda v: v, 2, (-9.0, 9.0))
     first, second = _judged([scores(1.0, [1.0], []), scores(1.5, [1.0], [])], column, 0)
     assert (first.rank, first.ranks, second.rank, second.ranks) == (1, (1, 1), 2, (2, 2))
     assert (first.low, first.high) == pytest.approx((1 - 1.96, 1 + 1.96))
@@ -137,6 +137,11 @@ def test_ranks_that_stay_possible_know_of_what_is_common():
     assert (first.rank, first.ranks, second.rank, second.ranks) == (1, (1, 2), 2, (1, 2))
     tied = _judged([scores(1.0, [0.0], []), scores(1.0, [0.0], []), scores(2.0, [0.0], [])], column, 0)
     assert [one.rank for one in tied] == [1, 1, 3]
+
+
+def test_an_interval_ends_where_the_metric_does():
+    (one,) = _judged([scores(0.9, [0.2], [])], Column("m", "m", lambda v: v), 0)
+    assert (one.low, one.high) == pytest.approx((0.9 - 0.2 * 1.96, 1.0))
 
 
 def test_what_is_best_for_each_column():
@@ -161,6 +166,9 @@ def test_every_kind_of_model_says_what_its_likelihood_is():
     assert "nll" not in result.rows[3].values and all("nll" in row.values for row in result.rows[:3])
     assert result.n == 60 and {row.values["nll"].rank for row in result.rows[:3]} == {1, 2, 3}
     assert "NLL: made: exact; nice: bound; vae: estimate" in str(result)
+    few = metrics.report({"vae": models["vae"]}, DIGITS, samples=60, groups=3, likelihood_samples={"vae": 1})
+    assert few.rows[0].likelihood == "bound"
+    assert few.rows[0].values["nll"].value > result.rows[2].values["nll"].value  # five draws come nearer from above
 
 
 def test_classes_are_drawn_as_often_as_they_are_in_the_training_set():
