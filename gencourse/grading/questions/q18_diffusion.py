@@ -650,7 +650,7 @@ EXPERIMENT = Question(
         "variance for standard deviation": _network_of(noised=lambda x0, eps, kept: kept.sqrt() * x0 + (1 - kept) * eps),
         "never noised": _network_of(noised=lambda x0, eps, kept: x0),
         "straight line": _linear,
-        "few points": _network_of(data=lambda x: x[:10], steps=800),
+        "few points": _network_of(data=lambda x: x[:2], steps=800),
         "few steps": _network_of(steps=15),
         "small learning rate": _network_of(lr=0.0001),
         "points out of order": lambda x, x_t, abar: _smoothed(x, x_t, abar).flip(0),
