@@ -13,6 +13,7 @@ from chromium import serve
 from torch.distributions import Independent, Normal, kl_divergence
 
 from gencourse.adversarial import losses
+from gencourse.adversarial.translation import receptive_field
 from gencourse.autoregressive.layers import MaskedConv2d, gate
 from gencourse.explorers.questions import Choice, Number, chapter, chapters, read
 from gencourse.explorers.self_test import PRACTICE, SelfTest, marked_up
@@ -107,6 +108,17 @@ def began(**options):
     return float(k)
 
 
+def median(values, weights):
+    """The value with the lowest mean absolute error."""
+    return min(values, key=lambda c: sum(w * abs(v - c) for v, w in zip(values, weights, strict=True)))
+
+
+def matching():
+    """The best answer to a pair, by looking for it."""
+    d = torch.linspace(0.001, 0.999, 999)
+    return float(d[(-0.3 * d.log() - (0.1 + 0.3) / 2 * (1 - d).log()).argmin()])
+
+
 half, apart = torch.tensor([0.5, 0.5]), torch.tensor([[0.5, 0.5, 0, 0], [0, 0, 0.5, 0.5]])
 # Of each question whose answer is a number: that number and those of some mistakes, computed.
 A = torch.tensor([[0.5, 2.0], [-1.0, 0.5]])  # of the linear field
@@ -194,13 +206,19 @@ COMPUTED = {
     ("15", 0): (jsd(*apart), [2 * jsd(*apart), jsd(half, half)]),
     ("15", 1): (wasserstein([0, 3], [1, 1]), [abs(1.5 - 1), 2 * wasserstein([0, 3], [1, 1]), jsd(*apart)]),
     ("15", 4): (penalty(), [(25 - 1) ** 2, (3 - 1) ** 2 + (4 - 1) ** 2, penalty() ** 0.5, ((3 - 1) ** 2 + (4 - 1) ** 2) / 2]),
+    ("16", 0): (median((0, 2, 10), (0.3, 0.3, 0.4)), [0.3 * 2 + 0.4 * 10, 10, (0 + 10) / 2]),
+    ("16", 1): (
+        receptive_field(((4, 2), (4, 2), (3, 1))),
+        [receptive_field(((4, 1), (4, 1), (3, 1))), 4 * 4 * 3, 1 + 6 + 12 + 8],
+    ),
+    ("16", 4): (matching(), [0.3 / (0.3 + 0.1 + 0.3), 0.3 / (0.3 + 0.3), 0.3 / (0.3 + 0.1)]),
     ("15", 5): (began(), [0.4 - began(), began(gamma=1.0), began(step=1.0), began() - 0.2]),
 }
 NUMBERS = [(number, i) for number in chapters() for i, question in enumerate(chapter(number)) if isinstance(question, Number)]
 
 
 def test_there_is_a_self_test_of_about_six_questions_for_each_chapter_that_promises_one():
-    assert chapters() == ("03", "04", "05", "06", "07", "08", "09", "10", "11", "12", "13", "14", "15")
+    assert chapters() == ("03", "04", "05", "06", "07", "08", "09", "10", "11", "12", "13", "14", "15", "16")
     assert all(6 <= len(chapter(number)) <= 9 for number in chapters())  # chapter 15 is two in one
     assert set(COMPUTED) == set(NUMBERS)
 
