@@ -283,7 +283,7 @@ def _neighbourhoods(rng: np.random.Generator, N: int, M: int, ks: tuple[int, ...
     fake = rng.uniform(0.4, 1.4) * rng.standard_normal((M, 2)) + rng.uniform(0.2, 0.9) * rng.choice([-1, 1], 2)
 
     def distances(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-        return np.sqrt(((a[:, None] - b) ** 2).sum(-1))
+        return np.linalg.norm(a[:, None] - b, axis=-1)
 
     k = float(rng.choice(ks))
     inputs = {"real": distances(real, real), "fake": distances(fake, fake), "across": distances(real, fake), "k": k}
@@ -489,7 +489,7 @@ INTERVAL = Question(
     reference=_interval,
     example={
         "wrong": [[1, 0, 0, 1], [0, 0, 0, 1]],
-        "drawn": [[0, 1], [1, 1], [0, 0], [1, 0], [0, 1]],
+        "drawn": [[0, 1], [1, 1], [0, 0], [1, 0], [1, 1]],
         "level": 0.5,
     },
     checks=(
