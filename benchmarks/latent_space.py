@@ -84,7 +84,7 @@ ESTIMATORS = {
 }
 SHAPES = ((4, 4), (2, 16))  # variables and states: 256 states of z in both
 PARTS = ("models", "rates", "categorical", "beta", "blobs", "tuned")
-RATES, RATE_SEED = (2e-3, 4e-3, 8e-3), 5
+RATES, RATE_SEED = (2e-3, 4e-3, 8e-3, 1.6e-2), 5
 BLOB_BETAS = (1.0, 4.0, 10.0)
 BLOB_STEPS = 2500
 BETAS = (0.5, 1.0, 2.0, 4.0, 10.0)

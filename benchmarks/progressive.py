@@ -9,7 +9,7 @@ tricks   On the digits, short runs. All tricks; and without the equalised rate, 
          (the block is there at once). For each, three learning rates with a seed of its own, judged on the validation
          examples; the best with five more, which are the same for all, judged on the test examples.
 size     Growing against the same networks at full size from the start, with as many rounds as take the same time by `cost`:
-         is there a size from which growing helps? Paired seeds, one rate for both.
+         is there a size from which growing helps? For each way three learning rates with seed 0; the best with five more.
 
 Every record is one run: part, data, what was left out or whether it grew, seed, rate, rounds, seconds, and the scores: the
 Fréchet ratio, precision and recall, and the smallest share of a class among the samples. Runs that are there already are not
@@ -104,7 +104,6 @@ def main() -> None:
     parser.add_argument("--parts", nargs="+", choices=("cost", "tricks", "size"))
     parser.add_argument("--data", nargs="+", choices=tuple(SCHEDULES), help="of the part `size`")
     parser.add_argument("--seeds", type=int)
-    parser.add_argument("--rate", type=float, default=1.5e-3, help="of the part `size`")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--out", type=Path)
     chosen = parser.parse_args()
@@ -157,11 +156,18 @@ def main() -> None:
         last = len(schedule) - 1
         same_time = round(sum(n * costs[name, level] for level, n in enumerate(schedule)) / costs[name, last])
         ways = {True: (schedule, sum(schedule), 0.5), False: ((0,) * last + (same_time,), same_time, 0.0)}
-        for seed in seeds:
-            for grows, (plan, rounds, fade) in ways.items():
-                settings = {"rounds": rounds, "schedule": plan, "fade": fade, "device": chosen.device, "rate": chosen.rate}
-                make = trained(name, "size", seed=seed, **settings)
-                add(make, part="size", data=name, grows=grows, seed=seed, rate=chosen.rate)
+        for grows, (plan, rounds, fade) in ways.items():
+
+            def run(seed: int, rate: float, known: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:
+                make = trained(known["data"], "size", seed=seed, rate=rate, **settings)
+                return add(make, **known, seed=seed, rate=rate)
+
+            known = {"part": "size", "data": name, "grows": grows}
+            settings = {"rounds": rounds, "schedule": plan, "fade": fade, "device": chosen.device}
+            tried = [run(0, rate, known, settings) for rate in (RATES if chosen.full else RATES[1:2])]
+            best = min(tried, key=lambda found: found["frechet_ratio"])["rate"]
+            for seed in range(1, len(seeds) + 1) if chosen.full else ():
+                run(seed, best, known, settings)
 
 
 if __name__ == "__main__":
