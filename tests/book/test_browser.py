@@ -461,6 +461,59 @@ def answer_the_questions(page, explorer):
     assert "right at the first try" in explorer.locator("strong").text_content()
 
 
+def draw_an_outline(page, explorer):
+    plane, text = explorer.locator(".plane"), explorer.locator("output")
+    filled = lambda: explorer.locator("canvas.answer").evaluate("c => c.toDataURL()")  # noqa: E731
+    explorer.get_by_role("button", name="clear", exact=True).click()
+    assert text.text_content().startswith("Nothing is drawn yet.")
+    empty, box = filled(), plane.bounding_box()
+    corners = [
+        (box["x"] + box["width"] * a / 16, box["y"] + box["height"] * b / 16)
+        for a, b in ((4.5, 4.5), (12.5, 4.5), (12.5, 12.5), (4.5, 12.5))
+    ]
+    page.mouse.move(*corners[0])
+    page.mouse.down()
+    for corner in (*corners[1:], corners[0]):
+        page.mouse.move(*corner, steps=3)
+    page.mouse.up()
+    assert text.text_content().startswith("32 pixels of line, 49 inside.")
+    drawn = filled()
+    assert drawn != empty
+    explorer.get_by_role("radio", name="L1 alone").check()
+    assert filled() != drawn
+    explorer.get_by_role("button", name="new noise", exact=True).click()
+    assert "The noise hardly matters" in text.text_content()
+    plane.focus()
+    page.keyboard.press("Home")
+    page.keyboard.press("Enter")
+    assert text.text_content().startswith("33 pixels of line, 48 inside.")
+
+
+def change_a_relation(page, explorer):
+    text, canvas = explorer.locator("output"), explorer.locator("canvas.large")
+    image = lambda: canvas.evaluate("c => c.toDataURL()")  # noqa: E731
+    start, shown = image(), "option:checked"
+    one, back = (explorer.get_by_role("combobox", name=name) for name in ("A stands to B", "B stands to A"))
+    inverse = {"left of": "right of", "right of": "left of", "above": "below", "below": "above"}
+    refused = 0
+    for relation, other in inverse.items():
+        before = one.locator(shown).text_content()
+        one.select_option(relation)
+        if text.text_content().startswith("Refused: no scene has"):
+            refused += 1
+            relation, other = before, inverse[before]
+        assert (one.locator(shown).text_content(), back.locator(shown).text_content()) == (relation, other)
+    assert refused < 4
+    explorer.get_by_role("button", name="the first graph", exact=True).click()
+    assert image() == start
+    explorer.get_by_role("button", name="swap A and B", exact=True).click()
+    swapped = image()
+    assert swapped != start
+    explorer.get_by_role("button", name="new noise", exact=True).click()
+    assert image() != swapped
+    assert re.search(r"\d of 3 relations are obeyed in the picture", text.text_content())
+
+
 # What is done to each explorer, by the beginning of its id.
 USES = {
     "manifold": drag_the_manifold,
@@ -474,6 +527,8 @@ USES = {
     "chain_of_reconstructions": walk_some_steps,
     "two_latent_directions": walk_along_two_directions,
     "rate_and_distortion": move_beta,
+    "draw_and_translate": draw_an_outline,
+    "edit_the_scene": change_a_relation,
     "self_test": answer_the_questions,
 }
 
