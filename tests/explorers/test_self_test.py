@@ -18,6 +18,7 @@ from gencourse.autoregressive.layers import MaskedConv2d, gate
 from gencourse.explorers.questions import Choice, Number, chapter, chapters, read
 from gencourse.explorers.self_test import PRACTICE, SelfTest, marked_up
 from gencourse.flows.bijections import InvertibleLinear
+from gencourse.metrics.hype import Staircase
 from gencourse.space import Space
 
 
@@ -212,13 +213,17 @@ COMPUTED = {
         [receptive_field(((4, 1), (4, 1), (3, 1))), 4 * 4 * 3, 1 + 6 + 12 + 8],
     ),
     ("16", 4): (matching(), [0.3 / (0.3 + 0.1 + 0.3), 0.3 / (0.3 + 0.3), 0.3 / (0.3 + 0.1)]),
+    ("17", 0): (math.log(100), [-math.log(0.99), math.log10(100), math.log2(100), 99]),
+    ("17", 3): (2 * 0.8 - 1, [0.8, 0.8 - 0.5, 2 * (1 - 0.8)]),
+    ("17", 5): ((70 + 30) / 2, [70, 30, 0.7 * 0.3 * 100]),
+    ("17", 7): (100 * 40 / (40 + 10), [100 * 10 / (40 + 10), 100 * 10 / 40, 100 * Staircase().target]),
     ("15", 5): (began(), [0.4 - began(), began(gamma=1.0), began(step=1.0), began() - 0.2]),
 }
 NUMBERS = [(number, i) for number in chapters() for i, question in enumerate(chapter(number)) if isinstance(question, Number)]
 
 
 def test_there_is_a_self_test_of_about_six_questions_for_each_chapter_that_promises_one():
-    assert chapters() == ("03", "04", "05", "06", "07", "08", "09", "10", "11", "12", "13", "14", "15", "16")
+    assert chapters() == ("03", "04", "05", "06", "07", "08", "09", "10", "11", "12", "13", "14", "15", "16", "17")
     assert all(6 <= len(chapter(number)) <= 9 for number in chapters())  # chapter 15 is two in one
     assert set(COMPUTED) == set(NUMBERS)
 
