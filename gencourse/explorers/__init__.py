@@ -1,7 +1,9 @@
 """Interactive pictures: they run in the page with no kernel, and the same object works in JupyterLab and on Colab.
 
-`ChainOfReconstructions` walks: noise, a guess, noise, a guess. `FollowTheField` sends points along the field of a continuous
-flow, by a solver of one's choice. `GibbsSampling` lets a Boltzmann machine draw, given the pixels that one holds.
+`ChainOfReconstructions` walks: noise, a guess, noise, a guess. `DrawAndTranslate` fills in the outline that one draws.
+`FollowTheField` sends points along the field of a continuous flow, by a
+solver of one's choice. `FromNoiseToData` follows a diffusion model step by step. `GibbsSampling` lets a Boltzmann machine draw,
+given the pixels that one holds.
 `LatentArithmetic` adds and subtracts faces. `Manifold` walks through the latent plane of a decoder. `OnePixelAtATime` watches a
 NADE draw an image, and flips its pixels. `ReceptiveField` shows which earlier pixels a conditional depends on. `TheGame` trains a
 GAN of points. `TwoLatentDirections` walks in a plane of a latent space of faces, and reads off what changes. `WarpTheGrid` walks
@@ -11,7 +13,9 @@ practice.
 
 from gencourse.explorers.base import Explorer
 from gencourse.explorers.chain_of_reconstructions import ChainOfReconstructions
+from gencourse.explorers.draw_and_translate import DrawAndTranslate
 from gencourse.explorers.follow_the_field import FollowTheField
+from gencourse.explorers.from_noise_to_data import FromNoiseToData
 from gencourse.explorers.gibbs_sampling import GibbsSampling
 from gencourse.explorers.latent_arithmetic import LatentArithmetic
 from gencourse.explorers.manifold import Manifold
@@ -26,8 +30,10 @@ from gencourse.explorers.warp_the_grid import WarpTheGrid
 
 __all__ = [
     "ChainOfReconstructions",
+    "DrawAndTranslate",
     "Explorer",
     "FollowTheField",
+    "FromNoiseToData",
     "GibbsSampling",
     "LatentArithmetic",
     "Manifold",
