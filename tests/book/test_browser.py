@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 from chromium import Visit
 
+from gencourse.metrics.answers import read_answers
+
 pytestmark = pytest.mark.browser
 
 # Sphinx-thebe, where a theme brings it, declares a constant twice; nothing comes of it.
@@ -448,6 +450,48 @@ def move_beta(page, explorer):
     assert told.text_content() == start and back.evaluate("c => c.toDataURL()") == image
 
 
+def take_the_test(page, explorer):
+    explorer.get_by_role("combobox", name="How many pictures").select_option("24 pictures")
+    explorer.get_by_role("button", name="start", exact=True).click()
+    told, picture = explorer.locator("output"), explorer.locator(".stage canvas")
+    start = picture.evaluate("c => c.toDataURL()")
+    for number in range(1, 4):
+        assert told.text_content() == f"Picture {number} of 24: real or generated?"
+        page.wait_for_timeout(500)  # faster answers do not count
+        page.keyboard.press("r")
+    assert picture.evaluate("c => c.toDataURL()") != start
+    page.wait_for_timeout(500)
+    explorer.get_by_role("button", name="generated (G)").click()
+    explorer.get_by_role("button", name="stop here", exact=True).click()
+    assert "You took " in explorer.locator(".score").text_content()
+    with page.expect_download() as download:
+        explorer.get_by_role("button", name="save the answers", exact=True).click()
+    assert len(read_answers(download.value.path()).answers) == 4
+    explorer.get_by_role("button", name="another test", exact=True).click()
+
+
+def go_from_noise_to_data(page, explorer):
+    explorer.locator(".frame:not([aria-busy])").wait_for()
+    told, time = explorer.locator("output"), explorer.get_by_role("slider", name="Time, from noise to data")
+    start = told.text_content()
+    for kind in ("digits", "points"):
+        explorer.get_by_role("radio", name=kind, exact=True).check()
+        explorer.locator(".frame:not([aria-busy])").wait_for()
+        image = explorer.locator("canvas:visible").first
+        noise = image.evaluate("c => c.toDataURL()")
+        time.focus()
+        page.keyboard.press("End")
+        assert "This is the end" in told.text_content() and image.evaluate("c => c.toDataURL()") != noise
+        page.keyboard.press("Home")
+    assert told.text_content() == start
+    explorer.get_by_role("radio", name="ancestral", exact=True).check()
+    explorer.locator(".frame:not([aria-busy])").wait_for()
+    assert told.text_content() != start
+    explorer.get_by_role("radio", name="DDIM", exact=True).check()
+    explorer.locator(".frame:not([aria-busy])").wait_for()
+    assert told.text_content() == start
+
+
 def answer_the_questions(page, explorer):
     while explorer.get_by_role("button", name="check", exact=True).count():
         options = explorer.locator("label.option")
@@ -529,6 +573,8 @@ USES = {
     "rate_and_distortion": move_beta,
     "draw_and_translate": draw_an_outline,
     "edit_the_scene": change_a_relation,
+    "take_the_test": take_the_test,
+    "from_noise_to_data": go_from_noise_to_data,
     "self_test": answer_the_questions,
 }
 
