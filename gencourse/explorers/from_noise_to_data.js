@@ -15,7 +15,7 @@ const STYLE = `${PIXELS}
   [hidden] { display: none !important; }
   @media (max-width: 36rem) { .digits.pictures { grid-template-columns: 1fr; } .told { min-height: 9.8em; } }
 `;
-const POINT = "#2a8cc8", TRAIL = "#d55e00", REACH = 6, TRAILS = 5, BUDGET = 12, LASTS = 5;  // milliseconds of work a frame; seconds of a play
+const POINT = "#2a8cc8", TRAIL = "#d55e00", REACH = 6, TRAILS = 5, WAY = 6, BUDGET = 12, LASTS = 5;  // steps of a trail; milliseconds of work a frame; seconds of a play
 const NONE = -1, EACH = -2;  // labels
 
 // T = t_0 > t_1 > ... > 0, evenly spaced up to rounding.
@@ -107,7 +107,7 @@ export function* walk({ T, logs, parts }, { x, labels, weight, steps, sampler, n
   yield { t: 0, x, x0: x };
 }
 
-// A dark square of the board that covers [-4, 4) x [-4, 4).
+// A square with data on the board that covers [-4, 4) x [-4, 4).
 export const dark = ([a, b]) => a >= -4 && a < 4 && b >= -4 && b < 4 && (Math.floor(a / 2) + Math.floor(b / 2)) % 2 === 0;
 
 function render({ model, el }) {
@@ -190,7 +190,7 @@ function render({ model, el }) {
   });
   function draw() {
     const { x, x0 } = here();
-    planes.forEach((plane, k) => (isPoints() ? drawPoints(plane, k ? x0 : x, k ? [] : states.slice(0, model.get("at") + 1)) : plane.digits.paint(spread(k ? x0 : x))));
+    planes.forEach((plane, k) => (isPoints() ? drawPoints(plane, k ? x0 : x, k ? [] : states.slice(Math.max(0, model.get("at") - WAY), model.get("at") + 1)) : plane.digits.paint(spread(k ? x0 : x))));
   }
 
   const slider = make("input", { type: "range", min: 0, step: 1, "aria-label": "Time, from noise to data" });
@@ -251,7 +251,7 @@ function render({ model, el }) {
     const lines = [`Step ${at} of ${steps}: t = ${t} of ${T}. x\u209c is ${signal.toFixed(2)} times data and ${noise.toFixed(2)} times noise; so far ${evaluations} evaluation${evaluations === 1 ? "" : "s"} of the network for each example.`];
     if (isPoints()) {
       const share = (list) => `${Math.round((100 * list.filter((p) => dark([scale * p[0], scale * p[1]])).length) / list.length)} %`;
-      lines.push(`On the dark squares lie ${share(x)} of the states, and ${share(x0)} of the guesses.`);
+      lines.push(`On the shaded squares lie ${share(x)} of the states, and ${share(x0)} of the guesses.`);
     }
     const unit = isPoints() ? scale : 1;
     lines.push(!complete() ? "The way to the end: being computed \u2026" : t === 0 ? "This is the end: the last guess itself." : `The guess is still ${apart(x0, states.at(-1).x, unit).toFixed(2)} away from what comes out in the end, the state ${apart(x, states.at(-1).x, unit).toFixed(2)} (root mean square).`);
@@ -262,7 +262,7 @@ function render({ model, el }) {
     const what = isPoints() ? `${x.length} points` : `${x.length} digits, ${model.get("label") === EACH ? "one of each class" : model.get("label") === NONE ? "of no class" : `of class ${model.get("label")}`}`;
     planes.forEach(({ points, digits }, k) => [points, digits.canvas].forEach((canvas) => canvas.setAttribute("aria-label", `${what}: ${k ? "the guess" : "the state"} at step ${at} of ${steps}.`)));
     help.textContent = isPoints()
-      ? "The guess is the data that the network takes a state for. Dark squares are where data lie. Five points are marked, with the ways that their states have come. DDIM adds no noise, so that the first noise decides where a point ends; the ancestral sampler adds noise at each step but the last."
+      ? "The guess is the data that the network takes a state for. Shaded squares are where data lie. Five points are marked, with their last steps. DDIM adds no noise, so that the first noise decides where a point ends; the ancestral sampler adds noise at each step but the last."
       : "The guess is the image that the network takes a state for. Black is \u22121 and white 1, also for what lies beyond, as much of the noise does. w = 0 leaves the label out, 1 draws from p(x | y), more asks for more of the class than that. Other steps, samplers and weights begin with the same noise.";
   }
 

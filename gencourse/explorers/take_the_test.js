@@ -14,8 +14,8 @@ const STYLE = `${PIXELS}
   button.main { background: #0072b2; border-color: #0072b2; color: #fff; }
   button[aria-disabled=true] { opacity: 0.45; cursor: default; }
   .film { display: grid; grid-template-columns: repeat(auto-fill, minmax(5rem, 1fr)); gap: 0.4rem; }
-  .film canvas { max-width: 3.6rem; margin: auto; }
-  .film div { font-size: 0.85em; line-height: 1.2; text-align: center; overflow-wrap: anywhere; }
+  .film canvas { max-width: 3.6rem; }
+  .film div { font-size: 0.85em; line-height: 1.2; overflow-wrap: anywhere; }
   .examples { display: grid; grid-template-columns: repeat(8, 1fr); gap: 0.3rem; max-width: 24rem; }
   .score { font-size: 1.05em; display: grid; gap: 0.3rem; }
   .score :first-child { font-weight: 600; }
@@ -131,7 +131,12 @@ function render({ model, el }) {
 
   // --- Before
   function begin(focused = false) {
-    const tests = radios(model, "you see a picture", "test", TESTS, (test) => { set({ test }); begin(); frame.querySelector("input:checked").focus(); });
+    const tests = radios(model, "you see a picture", "test", TESTS, (test) => {
+      const enough = test === "time" ? model.get("lengths").find((n) => n >= Math.max(model.get("n"), model.get("last"))) : undefined;
+      set({ test, n: enough ?? model.get("n") });
+      begin();
+      frame.querySelector("input:checked").focus();
+    });
     const models = make("select", { "aria-label": "Whose samples" }, [["", "samples of all models"], ...makers.map(({ name, title }) => [name, `samples of ${title}`])]
       .map(([value, text]) => make("option", { value }, [text])));
     models.addEventListener("change", () => { set({ whose: models.value }); });

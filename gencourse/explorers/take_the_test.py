@@ -213,15 +213,15 @@ def _sent(x: Tensor) -> list[str]:
 def _still(real: Tensor, fakes: Mapping[str, Tensor], levels: int) -> Picture:
     """Some of each, in rows with their names."""
     rows = {"real": real, **{_TITLES.get(name, name): x for name, x in fakes.items()}}
-    figure, across = Picture(6.6, 0.1 + 0.52 * len(rows)), 10
+    figure, across = Picture(6.8, 0.1 + 0.52 * len(rows)), 10
     for i, (name, images) in enumerate(rows.items()):
         axes: Axes = figure.add_subplot(len(rows), 1, i + 1)
         gap = torch.full((across, images.shape[2], 1), float("nan"))
         strip = torch.cat([images[:across, 0].double(), gap], dim=2).transpose(0, 1).flatten(1)
         axes.imshow(strip.numpy(), cmap="gray", vmin=0, vmax=levels - 1, interpolation="nearest")
         axes.axis("off")
-        axes.text(-2, images.shape[2] / 2, name, ha="right", va="center", fontsize=10)
-    figure.subplots_adjust(0.2, 0.02, 0.99, 0.98, 0.0, 0.12)
+        axes.text(-2, images.shape[2] / 2, name, ha="right", va="center", fontsize=9)
+    figure.subplots_adjust(0.22, 0.02, 0.99, 0.98, 0.0, 0.12)
     return figure
 
 

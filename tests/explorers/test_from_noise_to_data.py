@@ -100,7 +100,7 @@ def test_the_page_takes_the_steps_of_the_library_with_its_numbers(visit, monkeyp
 
 
 def test_the_shipped_models_draw_what_they_should():
-    """Points on the dark squares, half of the board's square; digits of the classes asked for, by the nearest mean image."""
+    """Points on the dark squares, half of the board; digits of the classes asked for, by the nearest mean image."""
     board, digits, runs = trained()
     g = torch.Generator().manual_seed(0)
     dark = torch.isfinite(Checkerboard().log_prob(board.sample(1000, generator=g, sampler=DDIM(20))))
@@ -157,7 +157,7 @@ def expected(at, steps, sampler, monkeypatch, *, images=False, label=None, weigh
     ]
     if not images:
         dark = [100 * float(torch.isfinite(Checkerboard().log_prob(2.3 * v)).double().mean()) for v in (x, x0)]
-        lines.append(f"On the dark squares lie {dark[0]:.0f} % of the states, and {dark[1]:.0f} % of the guesses.")
+        lines.append(f"On the shaded squares lie {dark[0]:.0f} % of the states, and {dark[1]:.0f} % of the guesses.")
     if t == 0:
         lines.append("This is the end: the last guess itself.")
     else:

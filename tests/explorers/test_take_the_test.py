@@ -234,6 +234,8 @@ def test_it_never_flashes_three_times_a_second_whatever_is_pressed(opened, test,
 def test_who_asks_for_less_motion_calls_each_picture_and_sees_an_even_mask(opened):
     page = opened(calm=True).page
     page.get_by_role("radio", name="for a moment").check()
+    assert page.get_by_role("combobox", name="How many pictures").input_value() == "80"  # enough for a score
+    page.get_by_role("combobox", name="How many pictures").select_option("40 pictures")
     assert "your settings ask for less motion" in page.locator(".help").text_content()
     press(page, "start")
     pixels = sequence(40)[0][3]
