@@ -8,6 +8,7 @@ have no extent in most directions takes roots of zeros, which rounding makes 3e-
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,15 +19,15 @@ from gencourse.metrics.parzen import parzen_log_prob
 
 
 def _told_apart(
-    draw: Callable[[np.random.Generator], Inputs], question: Callable[[], Question], but: tuple[str, ...] = ()
-) -> Callable[[np.random.Generator], Inputs]:
+    draw: Callable[[np.random.Generator], dict[str, Any]], question: Callable[[], Question], but: tuple[str, ...] = ()
+) -> Callable[[np.random.Generator], dict[str, Any]]:
     """Draws until no two mistakes give the same answer, nor one the right answer: single numbers coincide now and then.
     No single number is one of three digits.
 
     The mistakes in `but` are right here.
     """
 
-    def drawn(rng: np.random.Generator) -> Inputs:
+    def drawn(rng: np.random.Generator) -> dict[str, Any]:
         asked = question()
         functions = [asked.reference, *(function for name, function in asked.mistakes.items() if name not in but)]
         while True:
@@ -39,7 +40,7 @@ def _told_apart(
     return drawn
 
 
-def _answer(function: Callable, inputs: Inputs) -> np.ndarray:
+def _answer(function: Callable, inputs: dict[str, Any]) -> np.ndarray:
     """What a reference or a mistake says of inputs as they are drawn."""
     return function(*(torch.tensor(array, dtype=torch.float32) for array in inputs.values())).double().numpy()
 
@@ -52,7 +53,7 @@ def _is_round(answer: np.ndarray) -> bool:
 # --- 17.1 the Inception score -----------------------------------------------------------------------------------------
 
 
-def _tables(rng: np.random.Generator, N: int, K: int, sure: bool = False) -> Inputs:
+def _tables(rng: np.random.Generator, N: int, K: int, sure: bool = False) -> dict[str, Any]:
     """What a classifier says of each image; `sure` leaves some classes without any probability."""
     p = rng.dirichlet(rng.uniform(0.3, 1.2, K), N) + 0.01
     p[rng.random((N, K)) < (0.3 if sure else 0)] = 0
@@ -77,7 +78,7 @@ def _inception(p: Tensor) -> Tensor:
     return _divergence(p, p.mean(0)).sum(1).mean().exp()
 
 
-INCEPTION = Question(
+INCEPTION: Question = Question(
     id="17.1",
     title="The Inception score",
     function="inception_score",
@@ -115,7 +116,7 @@ def _votes(p: Tensor) -> Tensor:
 # --- 17.2 Fréchet's distance ------------------------------------------------------------------------------------------
 
 
-def _gaussians(rng: np.random.Generator, D: int, rank: int) -> Inputs:
+def _gaussians(rng: np.random.Generator, D: int, rank: int) -> dict[str, Any]:
     """Two Gaussians whose covariances have this rank and do not commute."""
     A, B = rng.standard_normal((2, D, rank))
     C1, C2 = (F @ F.T * s for F, s in ((A, 1.5), (B, 0.8)))
@@ -157,7 +158,7 @@ def _roots_of_eigenvalues(product: Tensor) -> Tensor:
     return torch.linalg.eigvalsh(product.double()).clamp(min=0).sqrt().sum()
 
 
-FRECHET = Question(
+FRECHET: Question = Question(
     id="17.2",
     title="Fréchet's distance of two Gaussians",
     function="frechet",
@@ -193,12 +194,12 @@ FRECHET = Question(
 # --- 17.3 the kernel's distance ---------------------------------------------------------------------------------------
 
 
-def _two_sets(rng: np.random.Generator, N: int, M: int, D: int, shift: float) -> Inputs:
+def _two_sets(rng: np.random.Generator, N: int, M: int, D: int, shift: float) -> dict[str, Any]:
     x, y = rng.standard_normal((N, D)), 0.8 * rng.standard_normal((M, D)) + shift
     return {"x": x, "y": y, "width": float(rng.choice([0.8, 1.25, 1.5, 1.8]))}
 
 
-def _below_zero(rng: np.random.Generator) -> Inputs:
+def _below_zero(rng: np.random.Generator) -> dict[str, Any]:
     """Two sets of one distribution, whose estimate comes out negative."""
     while True:
         inputs = _two_sets(rng, 7, 9, 2, 0.0)
@@ -240,7 +241,7 @@ def _wrong_count(k: Tensor) -> Tensor:
     return (k.sum() - k.diagonal().sum()) / k.numel()
 
 
-KERNEL = Question(
+KERNEL: Question = Question(
     id="17.3",
     title="The distance by a kernel",
     function="mmd",
@@ -274,7 +275,7 @@ KERNEL = Question(
 # --- 17.4 precision and recall ----------------------------------------------------------------------------------------
 
 
-def _neighbourhoods(rng: np.random.Generator, N: int, M: int, ks: tuple[int, ...]) -> Inputs:
+def _neighbourhoods(rng: np.random.Generator, N: int, M: int, ks: tuple[int, ...]) -> dict[str, Any]:
     """Distances of points of the plane: the fakes lie off by something, and are wider or narrower.
 
     Neither share is nearly all or nearly nothing.
@@ -328,7 +329,7 @@ def _nearest_only(real: Tensor, fake: Tensor, across: Tensor, k: Tensor) -> Tens
     return torch.stack([precision.to(across).mean(), recall.to(across).mean()])
 
 
-PRECISION = Question(
+PRECISION: Question = Question(
     id="17.4",
     title="Precision and recall",
     function="precision_recall",
@@ -367,7 +368,7 @@ PRECISION = Question(
 # --- 17.5 what raters answer ------------------------------------------------------------------------------------------
 
 
-def _raters(rng: np.random.Generator, R: int, I: int) -> Inputs:  # noqa: E741
+def _raters(rng: np.random.Generator, R: int, I: int) -> dict[str, Any]:  # noqa: E741
     """Raters who tell real from fake more or less well; each has seen some of both, and not as many."""
     real = np.array([rng.permutation([1.0] * n + [0.0] * (I - n)) for n in rng.integers(3, I - 2, R)])
     wrong = rng.random((R, I)) < np.where(real > 0, rng.uniform(0.1, 0.4, (R, 1)), rng.uniform(0.2, 0.7, (R, 1)))
@@ -431,7 +432,7 @@ RATERS = Question(
 # --- 17.6 how sure that is --------------------------------------------------------------------------------------------
 
 
-def _to_resample(rng: np.random.Generator, R: int, I: int, S: int) -> Inputs:  # noqa: E741
+def _to_resample(rng: np.random.Generator, R: int, I: int, S: int) -> dict[str, Any]:  # noqa: E741
     """Raters of very different ability, and which of them stand in each resample."""
     wrong = rng.random((R, I)) < rng.permutation(np.linspace(0.1, 0.8, R))[:, None]
     level = float(rng.choice([0.6, 0.7, 0.8, 0.9]))
@@ -481,7 +482,7 @@ def _each_once(wrong: Tensor, drawn: Tensor) -> Tensor:
     return inside @ wrong.mean(1) / inside.sum(1)
 
 
-INTERVAL = Question(
+INTERVAL: Question = Question(
     id="17.6",
     title="How sure that is",
     function="bootstrap_interval",
@@ -520,7 +521,7 @@ INTERVAL = Question(
 # --- 17.7 the staircase -----------------------------------------------------------------------------------------------
 
 
-def _answering(rng: np.random.Generator, K: int) -> Inputs:
+def _answering(rng: np.random.Generator, K: int) -> dict[str, Any]:
     """Raters who are mostly right, mostly wrong, and in between: some come to the floor, some to the ceiling, and leave again."""
     often = np.array([0.97, 0.9, 0.75, 0.6, 0.3, 0.1])
     right = (rng.random((6, K)) < often[:, None]).astype(float)
@@ -611,7 +612,7 @@ _SIGMA, _M = 0.5, 50
 """The width of the Parzen window, and how many points are asked for."""
 
 
-def _clouds(rng: np.random.Generator, N: int = 1000, D: int = 6) -> Inputs:
+def _clouds(rng: np.random.Generator, N: int = 1000, D: int = 6) -> dict[str, Any]:
     """Points of five clouds that lie across the axes, and how real points score: the mean over twenty sets of fifty."""
     centre, share = 2.0 * rng.standard_normal((5, D)), rng.dirichlet(np.full(5, 20.0))
     shape = np.linalg.qr(rng.standard_normal((5, D, D)))[0] * np.linspace(0.2, 1.0, D)
@@ -627,8 +628,8 @@ def _clouds(rng: np.random.Generator, N: int = 1000, D: int = 6) -> Inputs:
 
 def _parzen(test: np.ndarray, samples: np.ndarray) -> float:
     """The Parzen score of samples on test points, by the library: nats."""
-    rows = (torch.from_numpy(np.asarray(points, dtype=np.float64)) for points in (test, samples))
-    return float(parzen_log_prob(*rows, _SIGMA).mean())
+    x, centres = (torch.from_numpy(np.asarray(points, dtype=np.float64)) for points in (test, samples))
+    return float(parzen_log_prob(x, centres, _SIGMA).mean())
 
 
 def _lacking(inputs: Inputs, answer: np.ndarray) -> float:
