@@ -209,7 +209,7 @@ def _below_zero(rng: np.random.Generator) -> dict[str, Any]:
 
 
 def _kernel(x: Tensor, y: Tensor, width: Tensor) -> Tensor:
-    return (-((x[:, None] - y) ** 2).sum(-1) / (2 * width * width)).exp()
+    return (-(x[:, None] - y).square().sum(-1) / (2 * width * width)).exp()
 
 
 def _pairs(k: Tensor) -> Tensor:
