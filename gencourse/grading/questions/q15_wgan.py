@@ -625,17 +625,24 @@ PROJECTION = Question(
 
 
 def _matrix(rng: np.random.Generator, m: int, n: int, steps: tuple[int, ...] = (2, 3)) -> dict:
-    """A matrix whose singular values are not far apart, so that a few rounds end early and the number of them shows."""
+    """A matrix whose singular values are not far apart, so that a few rounds end early, and their number and `u` show."""
     values = np.linspace(2.5, 1.2, min(m, n)) * rng.uniform(0.95, 1.05, min(m, n))
     if len(steps) == 1:
         values[0] = 4.0
     left, right = (np.linalg.qr(rng.normal(0, 1, (k, k)))[0] for k in (m, n))
+    W = (left[:, : len(values)] * values) @ right[:, : len(values)].T
     u = rng.normal(0, 1, m)
-    return {
-        "W": (left[:, : len(values)] * values) @ right[:, : len(values)].T,
-        "u": 3 * u / np.linalg.norm(u) + left[:, 0] * (len(steps) == 1),
-        "steps": float(rng.choice(steps)),
-    }
+    u = 3 * u / np.linalg.norm(u) + left[:, 0] * (len(steps) == 1)
+    rounds = int(rng.choice(steps))
+
+    def stretch(start: np.ndarray) -> float:
+        for _ in range(rounds):
+            start = W @ (W.T @ start)
+        return float(np.linalg.norm(W.T @ start) / np.linalg.norm(start))
+
+    if len(steps) > 1 and abs(stretch(u) / stretch(np.ones(m)) - 1) < 0.003:  # as good as from any other start
+        return _matrix(rng, m, n, steps)
+    return {"W": W, "u": u, "steps": float(rounds)}
 
 
 def _unit(v: Tensor) -> Tensor:
