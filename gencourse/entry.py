@@ -25,6 +25,9 @@ BRANCHES: dict[tuple[str, ...], str] = {
 }
 
 
+_SOME = 12  # names that one sentence can list beside a suggestion
+
+
 @dataclass(frozen=True)
 class Entry:
     """One model: where it stands in the taxonomy, in the literature, in the lecture and in the library.
@@ -77,7 +80,9 @@ class Entry:
 
 
 def unknown(what: str, name: str, known: list[str]) -> str:
-    """What to say of a name that does not exist: the nearest that does, and all of them."""
+    """What to say of a name that does not exist: the nearest that does, and some of the others; all, if there is no nearest."""
     near = difflib.get_close_matches(str(name), known, n=1, cutoff=0.5)
-    hint = f"did you mean {near[0]!r}? There are" if near else "there are"
-    return f"unknown {what}: {name!r}; {hint}: {', '.join(known)}."
+    if not near:
+        return f"unknown {what}: {name!r}; there are: {', '.join(known)}."
+    more = f" and {len(known) - _SOME} more" if len(known) > _SOME else ""
+    return f"unknown {what}: {name!r}; did you mean {near[0]!r}? There are: {', '.join(known[:_SOME])}{more}."

@@ -171,7 +171,7 @@ def test_a_mistake_gets_one_clear_sentence(name, tmp_path):
     message = str(caught.value)
     assert says in message
     assert "\n" not in message
-    assert 20 < len(message) < 400
+    assert 20 < len(message) < 300
 
 
 def test_there_are_enough_of_them():
