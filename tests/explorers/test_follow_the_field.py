@@ -14,7 +14,7 @@ from gencourse.explorers.follow_the_field import SOLVERS, _field, walk
 from gencourse.flows.base import NORMAL
 from gencourse.flows.ffjord import FFJORD
 from gencourse.flows.realnvp import RealNVP
-from gencourse.flows.solvers import RK4
+from gencourse.solvers import RK4
 from gencourse.space import Space
 
 PLANE = Space((2,))

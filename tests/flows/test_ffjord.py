@@ -22,7 +22,7 @@ from gencourse.flows.ffjord import (
     unit_vectors,
     value_and_trace,
 )
-from gencourse.flows.solvers import RK4, Adaptive
+from gencourse.solvers import RK4, Adaptive
 from gencourse.space import Space
 from gencourse.train import fit
 

@@ -13,7 +13,6 @@ from torch import distributions as D
 from torch import nn
 
 from gencourse.flows.ffjord import FFJORD, value_and_trace
-from gencourse.flows.solvers import RK4
 from gencourse.grading.questions.q07_continuous_flows import (
     DENSITY,
     ESTIMATE,
@@ -24,6 +23,7 @@ from gencourse.grading.questions.q07_continuous_flows import (
     STEP,
     TRACE,
 )
+from gencourse.solvers import RK4
 from gencourse.space import Space
 
 
