@@ -86,7 +86,7 @@ class Row:
     seconds: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Report:
     """What `report` found: a table that prints, and shows itself in a notebook.
 
@@ -124,7 +124,7 @@ class Report:
             "half a 95 % interval over both after ±, the rank in brackets."
         )
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         columns = self.columns
         lines = [["", *(column.title for column in columns)]]
         for row in self.rows:
