@@ -25,6 +25,7 @@ from torch.distributions import Independent, Normal
 
 from gencourse.arguments import positive, positive_integer, probability
 from gencourse.data.toys import Checkerboard
+from gencourse.diffusion.batches import even_times, hide_labels, label_rows
 from gencourse.diffusion.guidance import NoisyClassifier, classifier_free, classifier_guided
 from gencourse.diffusion.likelihood import DiscretizedNormal, flow_log_density
 from gencourse.diffusion.networks import UNet, made
@@ -32,7 +33,7 @@ from gencourse.diffusion.samplers import DDIM, Ancestral, Denoiser, Sampler, vel
 from gencourse.diffusion.schedule import Cosine, Curve, Dress, Eps, Linear, Schedule
 from gencourse.kinds import Approximate
 from gencourse.metrics.likelihood import log_mean_exp
-from gencourse.networks import full_precision, one_hot
+from gencourse.networks import full_precision
 from gencourse.recipes import Recipe
 from gencourse.solvers import RK4, Solver
 from gencourse.space import Space
@@ -112,11 +113,10 @@ class DDPM(Approximate):
 
         The times of a batch are spread evenly over 1 .. T, each of them uniform (Kingma et al., 2021).
         """
-        y, condition = self.centred(x), self._condition(context, len(x))
-        u = (torch.rand((), device=y.device) + torch.arange(len(y), device=y.device) / len(y)) % 1
+        y, condition = self.centred(x), label_rows(self, self.classes, context, len(x))
+        u = even_times(len(y), y.device)
         t = 1 + (u * self.schedule.T).floor().clamp(max=self.schedule.T - 1)  # (B,)
-        if condition is not None:
-            condition = condition * (torch.rand(len(y), 1, device=y.device) >= self.drop_label)
+        condition = hide_labels(condition, self.drop_label)
         eps = torch.randn_like(y)
         signal, noise = self.schedule.amounts(t, y)
         target = self.predicts.of(y, eps, signal, noise)
@@ -240,7 +240,7 @@ class DDPM(Approximate):
     ) -> Denoiser:
         """eps(x_t, t) for `n` examples, guided, with the x_0 of images clamped to [-1, 1]; what samplers are given."""
         w = self.guidance if guidance is None else float(guidance)
-        condition = self._condition(None if classifier else context, n)
+        condition = label_rows(self, self.classes, None if classifier else context, n)
         none = None if condition is None or context is None else torch.zeros_like(condition)
 
         def denoiser(xt: Tensor, t: Tensor) -> Tensor:
@@ -300,16 +300,6 @@ class DDPM(Approximate):
     @property
     def _log_scale(self) -> float:
         return 0.0 if self.space.is_discrete else self.space.dim * math.log(self.scale)
-
-    def _condition(self, context: Tensor | None, n: int) -> Tensor | None:
-        """The labels `(n,)` as one-hot rows `(n, classes)`; rows of zeros where none are given."""
-        if self.classes is None:
-            self._unconditional(context)
-            return None
-        like = next(self.network.parameters())
-        if context is None:
-            return like.new_zeros(n, self.classes)
-        return one_hot(context, self.classes, n, like, type(self).__name__)
 
 
 def _randn(like: Tensor, generator: torch.Generator | None) -> Tensor:

@@ -26,11 +26,12 @@ from torch import Tensor, nn
 
 from gencourse.arguments import positive, positive_integer, probability
 from gencourse.data.toys import Checkerboard
+from gencourse.diffusion.batches import even_times, hide_labels, label_rows
 from gencourse.diffusion.guidance import classifier_free
 from gencourse.diffusion.likelihood import flow_log_density, random_signs
 from gencourse.diffusion.networks import made
 from gencourse.kinds import Tractable
-from gencourse.networks import full_precision, one_hot
+from gencourse.networks import full_precision
 from gencourse.recipes import Recipe
 from gencourse.solvers import RK4, Function, Solver
 from gencourse.space import Space
@@ -80,10 +81,8 @@ class FlowMatching(Tractable):
 
     def loss(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         """|eps - x - v(x_t, t)|^2 at a random t, `(B,)`, summed over dimensions; the times of a batch are spread evenly."""
-        (y, _), condition = self._real(x), self._condition(context, len(x))
-        t = (torch.rand((), device=y.device) + torch.arange(len(y), device=y.device) / len(y)) % 1
-        if condition is not None:
-            condition = condition * (torch.rand(len(y), 1, device=y.device) >= self.drop_label)
+        (y, _), condition = self._real(x), label_rows(self, self.classes, context, len(x))
+        t, condition = even_times(len(y), y.device), hide_labels(condition, self.drop_label)
         eps = torch.randn_like(y)
         beside = t.to(y.dtype).view(-1, *[1] * (y.dim() - 1))
         xt = (1 - beside) * y + beside * eps
@@ -95,7 +94,7 @@ class FlowMatching(Tractable):
 
     def velocity(self, context: Tensor | None, n: int, *, guidance: float = 1.0) -> Function:
         """v(t, x_t) for `n` examples `(n, *space.shape)`, a function of t and of x_t as the network sees it."""
-        condition = self._condition(context, n)
+        condition = label_rows(self, self.classes, context, n)
         none = None if condition is None or context is None else torch.zeros_like(condition)
 
         def velocity(t: float | Tensor, xt: Tensor) -> Tensor:
@@ -152,16 +151,6 @@ class FlowMatching(Tractable):
             return x.to(dtype) / self.scale, x.new_full((len(x),), -self.space.dim * math.log(self.scale), dtype=dtype)
         u, log_det = self.space.dequantize(x)
         return (2 * u - 1).to(dtype), log_det.to(dtype) + self.space.dim * math.log(2)
-
-    def _condition(self, context: Tensor | None, n: int) -> Tensor | None:
-        """The labels `(n,)` as one-hot rows `(n, classes)`; rows of zeros where none are given."""
-        if self.classes is None:
-            self._unconditional(context)
-            return None
-        like = next(self.network.parameters())
-        if context is None:
-            return like.new_zeros(n, self.classes)
-        return one_hot(context, self.classes, n, like, type(self).__name__)
 
 
 RECIPES = (
