@@ -28,6 +28,7 @@ from torch import Tensor, nn
 
 from gencourse.adversarial import losses
 from gencourse.adversarial.gan import GAN
+from gencourse.adversarial.layers import measure_batch_norm
 from gencourse.adversarial.losses import Loss
 from gencourse.arguments import positive_integer
 from gencourse.data.faces import faces
@@ -227,19 +228,10 @@ class DCGAN(GAN):
         """
         if self.classes and context is None:
             context = torch.randint(self.classes, (n,), generator=generator, device=self.device)
-        norms = [module for module in self.generator.modules() if isinstance(module, nn.BatchNorm2d)]
-        momenta = [norm.momentum for norm in norms]
-        with self.evaluation():
-            for norm in norms:
-                norm.train().reset_running_stats()
-                norm.momentum = None  # a plain average over the batches
-            z, condition = self.draw_latent(n, generator=generator), self._condition(context, n)
-            pieces = max(1, n // 250)
-            conditions = condition.chunk(pieces) if condition is not None else [None] * pieces
-            for part, labels in zip(z.chunk(pieces), conditions, strict=False):
-                self.generator(part, labels)
-        for norm, momentum in zip(norms, momenta, strict=True):
-            norm.momentum = momentum
+        z, condition = self.draw_latent(n, generator=generator), self._condition(context, n)
+        pieces = max(1, n // 250)
+        conditions = condition.chunk(pieces) if condition is not None else [None] * pieces
+        measure_batch_norm(self.generator, zip(z.chunk(pieces), conditions, strict=False))
 
 
 def trained_on_faces() -> tuple[DCGAN, dict[str, Any]]:

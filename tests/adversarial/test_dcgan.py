@@ -106,6 +106,9 @@ def test_settled_statistics_are_those_of_the_layers_inputs():
     # one batch of 200 is what settle saw; evaluation divides by the unbiased variance, training by the biased: 1 - 1/3200
     assert torch.allclose(model.generator(z[:200]), own, atol=2e-3)
     assert all(m.momentum == 0.1 for m in model.modules() if isinstance(m, nn.BatchNorm2d))
+    for training in (True, False):  # each module keeps the mode that it had
+        model.train(training).settle(20)
+        assert all(module.training is training for module in model.modules())
 
 
 def test_it_learns_what_a_label_means():
