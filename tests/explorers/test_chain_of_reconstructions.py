@@ -6,7 +6,7 @@ import re
 
 import pytest
 import torch
-from chromium import serve
+from opening import assert_draws_no_random_number, opening
 from torch import nn
 
 from gencourse import data
@@ -101,24 +101,12 @@ def test_the_weights_that_come_with_the_package_tell_the_chapter_s_story(digits)
 
 
 def test_loading_the_weights_draws_no_random_number():
-    torch.manual_seed(0)
-    expected = torch.rand(3)
-    torch.manual_seed(0)
-    trained_on_digits()
-    assert torch.equal(torch.rand(3), expected)
+    assert_draws_no_random_number(trained_on_digits)
 
 
 @pytest.fixture
 def opened(visit, explorer, tmp_path):
-    explorer.save(tmp_path / "chain.html")
-    with serve(tmp_path) as address:
-
-        def open_page(**options):
-            seen = visit(**options)
-            seen.page.goto(address + "chain.html")
-            seen.page.locator(".strip").wait_for()
-            return seen
-
+    with opening(visit, explorer, tmp_path, ".strip") as open_page:
         yield open_page
 
 

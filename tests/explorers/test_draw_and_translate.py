@@ -6,6 +6,7 @@ import re
 import pytest
 import torch
 from chromium import serve
+from opening import assert_draws_no_random_number, opening
 
 from gencourse.adversarial.gan import GAN
 from gencourse.adversarial.pix2pix import Pix2Pix
@@ -118,24 +119,12 @@ def test_the_weights_that_come_with_the_package_stripe_the_inside_against_a_disc
 
 
 def test_loading_the_weights_draws_no_random_number():
-    torch.manual_seed(0)
-    expected = torch.rand(3)
-    torch.manual_seed(0)
-    trained_on_stripes()
-    assert torch.equal(torch.rand(3), expected)
+    assert_draws_no_random_number(trained_on_stripes)
 
 
 @pytest.fixture
 def opened(visit, explorer, tmp_path):
-    explorer.save(tmp_path / "draw.html")
-    with serve(tmp_path) as address:
-
-        def open_page(**options):
-            seen = visit(**options)
-            seen.page.goto(address + "draw.html")
-            seen.page.locator(".plane").wait_for()
-            return seen
-
+    with opening(visit, explorer, tmp_path, ".plane") as open_page:
         yield open_page
 
 

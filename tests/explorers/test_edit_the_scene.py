@@ -6,7 +6,7 @@ from itertools import product
 
 import pytest
 import torch
-from chromium import serve
+from opening import assert_draws_no_random_number, opening
 
 from gencourse.adversarial.gan import GAN
 from gencourse.adversarial.scene_graph import SceneGraph
@@ -156,24 +156,12 @@ def test_the_network_that_comes_with_the_package_obeys_the_relations_and_knows_m
 
 
 def test_loading_the_weights_draws_no_random_number():
-    torch.manual_seed(0)
-    expected = torch.rand(3)
-    torch.manual_seed(0)
-    trained_on_scenes()
-    assert torch.equal(torch.rand(3), expected)
+    assert_draws_no_random_number(trained_on_scenes)
 
 
 @pytest.fixture
 def opened(visit, explorer, tmp_path):
-    explorer.save(tmp_path / "edit.html")
-    with serve(tmp_path) as address:
-
-        def open_page(**options):
-            seen = visit(**options)
-            seen.page.goto(address + "edit.html")
-            seen.page.locator(".told").wait_for()
-            return seen
-
+    with opening(visit, explorer, tmp_path, ".told") as open_page:
         yield open_page
 
 

@@ -6,7 +6,7 @@ import re
 
 import pytest
 import torch
-from chromium import serve
+from opening import opening
 from torch import nn
 
 from gencourse.explorers import FollowTheField
@@ -133,15 +133,7 @@ def test_the_density_that_is_told_is_the_model_s(model, points, explorer):
 
 @pytest.fixture
 def opened(visit, explorer, tmp_path):
-    explorer.save(tmp_path / "field.html")
-    with serve(tmp_path) as address:
-
-        def open_page(**options):
-            seen = visit(**options)
-            seen.page.goto(address + "field.html")
-            seen.page.locator(".frame:not([aria-busy])").wait_for()
-            return seen
-
+    with opening(visit, explorer, tmp_path, ".frame:not([aria-busy])") as open_page:
         yield open_page
 
 

@@ -7,6 +7,7 @@ import re
 import pytest
 import torch
 from chromium import serve
+from opening import assert_draws_no_random_number
 
 from gencourse import data
 from gencourse.adversarial.gan import GAN
@@ -115,11 +116,7 @@ def test_the_shipped_models_draw_what_they_should():
 
 
 def test_loading_the_weights_draws_no_random_number():
-    torch.manual_seed(0)
-    expected = torch.rand(3)
-    torch.manual_seed(0)
-    trained()
-    assert torch.equal(torch.rand(3), expected)
+    assert_draws_no_random_number(trained)
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ import re
 
 import pytest
 import torch
-from chromium import serve
+from opening import opening
 from torch import nn
 
 from gencourse import data
@@ -121,15 +121,7 @@ def picture(page):
 
 @pytest.fixture
 def opened(visit, explorer, tmp_path):
-    explorer.save(tmp_path / "manifold.html")
-    with serve(tmp_path) as address:
-
-        def open_page(**options):
-            seen = visit(**options)
-            seen.page.goto(address + "manifold.html")
-            seen.page.locator(".plane").wait_for()
-            return seen
-
+    with opening(visit, explorer, tmp_path, ".plane") as open_page:
         yield open_page
 
 

@@ -5,7 +5,7 @@ import re
 
 import pytest
 import torch
-from chromium import serve
+from opening import opening
 
 from gencourse import data
 from gencourse.autoregressive.made import MADE
@@ -123,15 +123,7 @@ def test_python_draws_what_the_sampler_draws(model):
 
 @pytest.fixture
 def opened(visit, explorer, tmp_path):
-    explorer.save(tmp_path / "drawing.html")
-    with serve(tmp_path) as address:
-
-        def open_page(**options):
-            seen = visit(**options)
-            seen.page.goto(address + "drawing.html")
-            seen.page.locator(".plane").wait_for()
-            return seen
-
+    with opening(visit, explorer, tmp_path, ".plane") as open_page:
         yield open_page
 
 

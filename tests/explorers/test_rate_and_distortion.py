@@ -8,6 +8,7 @@ from itertools import pairwise
 import pytest
 import torch
 from chromium import serve
+from opening import assert_draws_no_random_number
 from torch import nn
 
 from gencourse import data
@@ -263,11 +264,7 @@ def test_the_widget_starts_from_the_same_state_and_python_sees_what_is_chosen(ex
 
 
 def test_loading_the_weights_draws_no_random_number():
-    torch.manual_seed(0)
-    expected = torch.rand(3)
-    torch.manual_seed(0)
-    trained_on_digits()
-    assert torch.equal(torch.rand(3), expected)
+    assert_draws_no_random_number(trained_on_digits)
 
 
 @pytest.mark.parametrize(

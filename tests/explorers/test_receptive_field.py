@@ -5,7 +5,7 @@ import re
 
 import pytest
 import torch
-from chromium import serve
+from opening import opening
 from torch import nn
 from torch.distributions import Bernoulli
 
@@ -129,15 +129,7 @@ def test_a_byte_is_zero_exactly_where_the_influence_is():
 
 @pytest.fixture
 def opened(visit, explorer, tmp_path):
-    explorer.save(tmp_path / "field.html")
-    with serve(tmp_path) as address:
-
-        def open_page(**options):
-            seen = visit(**options)
-            seen.page.goto(address + "field.html")
-            seen.page.locator(".plane").wait_for()
-            return seen
-
+    with opening(visit, explorer, tmp_path, ".plane") as open_page:
         yield open_page
 
 

@@ -5,7 +5,7 @@ import re
 
 import pytest
 import torch
-from chromium import serve
+from opening import assert_draws_no_random_number, opening
 from torch import nn
 
 from gencourse.data.faces import BINARY, FACTORS, Factors, faces, sample_factors
@@ -143,15 +143,7 @@ def test_what_the_chapter_says_of_the_directions(trained):
 
 @pytest.fixture
 def opened(visit, explorer, tmp_path):
-    explorer.save(tmp_path / "directions.html")
-    with serve(tmp_path) as address:
-
-        def open_page(**options):
-            seen = visit(**options)
-            seen.page.goto(address + "directions.html")
-            seen.page.locator(".frame[data-rows='7']").wait_for()
-            return seen
-
+    with opening(visit, explorer, tmp_path, ".frame[data-rows='7']") as open_page:
         yield open_page
 
 
@@ -283,11 +275,7 @@ def test_the_widget_starts_from_the_same_state_and_python_sees_the_place(explore
 
 
 def test_loading_the_weights_draws_no_random_number():
-    torch.manual_seed(0)
-    expected = torch.rand(3)
-    torch.manual_seed(0)
-    trained_on_faces()
-    assert torch.equal(torch.rand(3), expected)
+    assert_draws_no_random_number(trained_on_faces)
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ import re
 
 import pytest
 import torch
-from chromium import serve
+from opening import opening
 
 from gencourse.data.toys import TwoMoons
 from gencourse.explorers import WarpTheGrid
@@ -96,15 +96,7 @@ def test_javascript_equals_python_at_every_place_of_the_slider(visit, hidden):
 
 @pytest.fixture
 def opened(visit, explorer, tmp_path):
-    explorer.save(tmp_path / "warp.html")
-    with serve(tmp_path) as address:
-
-        def open_page(**options):
-            seen = visit(**options)
-            seen.page.goto(address + "warp.html")
-            seen.page.locator(".frame:not([aria-busy])").wait_for()
-            return seen
-
+    with opening(visit, explorer, tmp_path, ".frame:not([aria-busy])") as open_page:
         yield open_page
 
 

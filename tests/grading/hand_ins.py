@@ -343,7 +343,14 @@ CASES = [
         "wrong",
         ("the answer is [0.1438]",),
     ),
-    Case(25, "garbage", kl("os.write(connection(), os.urandom(10 ** 5))", before=frames("")), 2, "error", ("something else",)),
+    Case(
+        25,
+        "garbage",
+        kl("os.write(connection(), b'\\0\\0\\x10\\0' + os.urandom(10 ** 5))", before=frames("")),
+        2,
+        "error",
+        ("something else",),
+    ),
     Case(25, "huge frame", kl("os.write(connection(), b'\\xff' * 4)", before=frames("")), 2, "error", ("something else",)),
     Case(
         25,
