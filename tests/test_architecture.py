@@ -14,7 +14,7 @@ LAYERS = (
     ("space", "distributions", "networks", "arguments", "checkpoint", "profile", "records", "kinds", "latent", "solvers"),
     ("data", "train", "metrics"),
     ("recipes", "entry"),
-    ("autoregressive", "flows", "adversarial", "variational", "markov", "diffusion"),
+    ("classical", "autoregressive", "flows", "adversarial", "variational", "markov", "diffusion"),
     ("checks", "catalog", "runs"),
     ("viz", "explorers", "grading", "cli", "__main__"),
 )
@@ -103,7 +103,7 @@ def test_imports_go_down(name):
 
 
 def test_families_do_not_import_each_other():
-    families = {"autoregressive", "flows", "adversarial", "variational", "markov", "diffusion"}
+    families = {"classical", "autoregressive", "flows", "adversarial", "variational", "markov", "diffusion"}
     for name, others in GRAPH.items():
         room = name.split(".")[1] if "." in name else ""
         if room in families:

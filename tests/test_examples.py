@@ -7,12 +7,12 @@ import pkgutil
 import pytest
 import torch
 
-from gencourse import checks, data, latent, metrics, space, train
+from gencourse import checks, classical, data, latent, metrics, space, train
 
 
 def modules():
     """The modules that a reader calls from a notebook."""
-    for package in (checks, data, metrics, train):
+    for package in (checks, classical, data, metrics, train):
         yield package.__name__
         yield from (found.name for found in pkgutil.walk_packages(package.__path__, f"{package.__name__}."))
     yield from (space.__name__, latent.__name__)

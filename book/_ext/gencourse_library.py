@@ -19,6 +19,7 @@ PAGES = {
     "<!-- the library -->": {
         "Spaces": ("space", "distributions", "networks", "latent", "solvers"),
         "Data": ("data", "data.dataset", "data.toys", "data.faces"),
+        "Classical methods": ("classical.*",),
         "Training": ("train", "recipes", "runs", "entry", "catalog", "profile"),
         "Evaluation": ("metrics.*",),
         "Checks": ("checks",),
