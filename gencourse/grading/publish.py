@@ -111,7 +111,7 @@ def publish(out: Path, url: str = "", root: Path = ROOT) -> list[str]:
         made.rename(target)
     sizes = {path: path.stat().st_size for path in target.rglob("*") if path.is_file()}
     kept = sum(size for path, size in sizes.items() if path.parent.name == "questions" and path.suffix == ".npz")
-    chapters = len(list((target / "book").glob("*.ipynb")))
+    chapters = len(list((target / "book").glob("[0-9][0-9]-*.ipynb")))
     lines = [
         f"{out}: {len(numbers)} exercises, {chapters} chapters and the library in {len(sizes)} files, "
         f"{sum(sizes.values()) / 1e6:.1f} MB, of which answers, as numbers, are {kept / 1e6:.1f} MB.",
