@@ -1,4 +1,5 @@
-"""Makes what is generated in the book: lecture-map.md, the chapters and the tree in index.md, and references.md.
+"""Makes what is generated in the book: lecture-map.md, the chapters and the tree in index.md, references.md, and the pages
+that the modules beside this one make.
 
 python -m tools.pages            write them
 python -m tools.pages --check    say which are not current
@@ -7,13 +8,12 @@ python -m tools.pages --check    say which are not current
 import re
 import sys
 import tomllib
-from pathlib import Path
 from typing import Any
 
 from gencourse import catalog
+from tools import equations, glossary
+from tools.sources import BOOK, NOTE, anchor
 
-BOOK = Path(__file__).parents[1] / "book"
-NOTE = "<!-- Made by tools/pages.py from book/{source}; `make format` renews it. -->"
 MARKS = "<!-- {}: begin -->", "<!-- {}: end -->"
 SAID = {
     ("explicit",): "the model writes its density down",
@@ -44,11 +44,6 @@ def exercise_of(chapter: str) -> str:
     )
 
 
-def anchor(heading: str) -> str:
-    """The address of a heading within its page, as GitHub and the book make it."""
-    return re.sub(r"[^\w\- ]", "", heading.strip().lower()).replace(" ", "-")
-
-
 def spans(equations: list[str]) -> str:
     """Numbers in a row as their ends: `(9.5) to (9.10)`."""
     runs: list[list[str]] = []
@@ -72,7 +67,7 @@ def lecture_map() -> str:
     lines = [
         "# Lecture map",
         "",
-        NOTE.format(source="lecture_map.toml"),
+        NOTE.format(tool="pages", source="book/lecture_map.toml"),
         "",
         "From the slides of Lecture 13 to the section that explains them, the equations that are verified there, the code in",
         "the library, and the questions to try. A row without a link is still to be written.",
@@ -149,7 +144,7 @@ def references() -> str:
     def plain(tex: str) -> str:
         return str(Text.from_latex(tex))
 
-    lines = ["# References", "", NOTE.format(source="references.bib"), ""]
+    lines = ["# References", "", NOTE.format(tool="pages", source="book/references.bib"), ""]
     entries = parse_file(str(BOOK / "references.bib"), "bibtex").entries.values()
     for entry in sorted(
         entries,
@@ -176,6 +171,8 @@ def main(arguments: list[str]) -> int:
         ("lecture-map.md", lecture_map),
         ("index.md", index),
         ("references.md", references),
+        ("equations.md", equations.page),
+        ("glossary.md", glossary.page),
     ):
         path, text = BOOK / name, make()
         if path.exists() and path.read_text(encoding="utf-8") == text:
