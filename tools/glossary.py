@@ -6,6 +6,7 @@ import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 from tools.sources import BOOK, NOTE, Page, Section, chapters
 
@@ -79,7 +80,7 @@ def _plain(name: str) -> str:
 
 def terms() -> list[Term]:
     """In the order of the alphabet."""
-    table = tomllib.loads((BOOK / "glossary.toml").read_text(encoding="utf-8"))
+    table: dict[str, dict[str, Any]] = tomllib.loads((BOOK / "glossary.toml").read_text(encoding="utf-8"))
     found = [
         Term(name, **{key: tuple(v) if isinstance(v, list) else v for key, v in said.items()}) for name, said in table.items()
     ]

@@ -11,10 +11,9 @@ import tomllib
 from typing import Any
 
 from gencourse import catalog
-from tools import equations, glossary
-from tools.sources import BOOK, NOTE, anchor
+from tools import equations, glossary, teaching, times
+from tools.sources import BOOK, NOTE, anchor, filled
 
-MARKS = "<!-- {}: begin -->", "<!-- {}: end -->"
 SAID = {
     ("explicit",): "the model writes its density down",
     (
@@ -114,12 +113,7 @@ def tree() -> str:
 
 def index() -> str:
     """The front page with its tree renewed."""
-    text = (BOOK / "index.md").read_text(encoding="utf-8")
-    for name, made in (("the chapters", chapters()), ("the tree", tree())):
-        begin, end = (mark.format(name) for mark in MARKS)
-        before, rest = text.split(begin)
-        text = f"{before}{begin}\n\n{made}\n\n{end}{rest.split(end)[1]}"
-    return text
+    return filled((BOOK / "index.md").read_text(encoding="utf-8"), {"the chapters": chapters(), "the tree": tree()})
 
 
 def chapters() -> str:
@@ -173,6 +167,8 @@ def main(arguments: list[str]) -> int:
         ("references.md", references),
         ("equations.md", equations.page),
         ("glossary.md", glossary.page),
+        ("run-times.md", times.page),
+        ("teaching.md", teaching.page),
     ):
         path, text = BOOK / name, make()
         if path.exists() and path.read_text(encoding="utf-8") == text:

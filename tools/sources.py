@@ -3,7 +3,7 @@
 import itertools
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -111,3 +111,12 @@ def exercises() -> list[Page]:
     """Those that stand in the contents, in order."""
     toc = (ROOT / "_toc.yml").read_text(encoding="utf-8")
     return [Page(ROOT / f"{name}.ipynb") for name in re.findall(r"file: (exercises/\d\d-\S+)", toc)]
+
+
+def filled(text: str, parts: Mapping[str, str]) -> str:
+    """A page that is written by hand, with what stands between `<!-- NAME: begin -->` and `<!-- NAME: end -->` renewed."""
+    for name, made in parts.items():
+        begin, end = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
+        before, rest = text.split(begin)
+        text = f"{before}{begin}\n\n{made}\n\n{end}{rest.split(end)[1]}"
+    return text

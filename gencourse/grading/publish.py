@@ -40,6 +40,9 @@ ROOT = Path(gencourse.__file__).resolve().parents[1]
 LEFT_OUT = ("gradescope", "lms", "mutants", "overrides", "publish", "release", "report", "selftest", "similar")
 """What only instructors and authors need of `grading/`."""
 
+FOR_INSTRUCTORS = ("book/teaching",)
+"""Pages of the book that list mistakes question by question. Where others link them, the text of the link is left."""
+
 TRAINING = f"{questions.__name__}.training"
 
 _README = """\
@@ -84,6 +87,7 @@ def publish(out: Path, url: str = "", root: Path = ROOT) -> list[str]:
     pages = re.findall(
         r"^\s*(?:root|- file): ((?:book|exercises)/\S+)", (root / "_toc.yml").read_text(encoding="utf-8"), re.MULTILINE
     )
+    pages = [page for page in pages if page not in FOR_INSTRUCTORS]
     sources = [root / "solutions" / f"{page.split('/')[1]}.ipynb" for page in pages if page.startswith("exercises/")]
     numbers = [source.name[:2] for source in sources]
     for source, number in zip(sources, numbers, strict=True):
@@ -103,6 +107,7 @@ def publish(out: Path, url: str = "", root: Path = ROOT) -> list[str]:
         for number in numbers:
             write_questions(number, made / "gencourse" / "grading" / "questions")
         (made / "README.md").write_text(_README, encoding="utf-8", newline="\n")
+        _unlink(made)
         home = _address(root)
         if url:
             _readdress(made, home, url.rstrip("/"))
@@ -159,6 +164,13 @@ def _untracked(root: Path, files: Sequence[Path]) -> list[Path]:
 def _address(root: Path) -> str:
     found = re.search(r"^repository:\s*\n\s+url:\s*(\S+)", (root / "_config.yml").read_text(encoding="utf-8"), re.MULTILINE)
     return found[1] if found else ""
+
+
+def _unlink(made: Path) -> None:
+    names = "|".join(page.removeprefix("book/") for page in FOR_INSTRUCTORS)
+    for path in made.glob("book/*.md"):
+        text = path.read_text(encoding="utf-8")
+        path.write_text(re.sub(rf"\[([^]]*)\]\((?:{names})\.md[^)]*\)", r"\1", text), encoding="utf-8", newline="\n")
 
 
 def _readdress(made: Path, home: str, url: str) -> None:

@@ -270,6 +270,20 @@ def test_no_file_has_a_line_of_a_solution(edition):
     assert not hits, "\n".join(f"{path.relative_to(edition)}: {line}" for path, line in hits)
 
 
+def test_no_page_for_instructors_is_there_and_no_page_links_what_is_not(edition):
+    for page in publish.FOR_INSTRUCTORS:
+        assert (ROOT / f"{page}.md").exists() and not (edition / f"{page}.md").exists()
+    pages = sorted(edition.glob("book/*.md"))
+    assert len(pages) > 5
+    lost = [
+        f"{page.name}: {target}"
+        for page in pages
+        for target in re.findall(r"\]\(([^)#:]+)[^)]*\)", page.read_text(encoding="utf-8"))
+        if not (page.parent / target).exists()
+    ]
+    assert not lost, lost
+
+
 def test_there_is_no_code_but_source(edition):
     kinds = {path.suffix for path in edition.rglob("*") if path.is_file() and "_static" not in path.parts}
     assert kinds <= {"", ".py", ".js", ".json", ".npz", ".toml", ".typed", ".ipynb", ".md", ".bib"}
