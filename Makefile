@@ -41,6 +41,7 @@ format: .venv/test  ## format code and notebooks, renew what is generated
 	@$(BIN)/python -m tools.notebooks normalise
 	@$(BIN)/gencourse release --all
 	@$(BIN)/python -m tools.pages
+	@$(BIN)/python -m tools.logo
 
 bench: .venv/book  ## measure speed: training steps, data on the device
 	@for file in benchmarks/*.py; do printf '\n== %s\n' "$$file"; $(BIN)/python "$$file" || exit 1; done

@@ -65,6 +65,15 @@ def test_the_changelog_knows_this_version():
     assert f"## [{version}]" in text or "## [Unreleased]" in text
 
 
+def test_the_citation_names_this_version_and_the_public_address():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert citation["version"] == importlib.import_module("gencourse").__version__
+    assert citation["repository-code"] == notebooks.address(ROOT)
+    assert citation["license"] == PROJECT["license"]
+    assert [author["name"] for author in citation["authors"]] == [author["name"] for author in PROJECT["authors"]]
+    assert {"cff-version", "message", "title"} <= citation.keys()  # which the format asks for
+
+
 # Addresses and links
 
 

@@ -7,7 +7,8 @@ caption without a number. Here, when a page is built,
 - captions are numbered in the order of the page;
 - a printed table keeps its lines and scrolls, where other outputs wrap;
 - what is searched is prose, section by section: no code, no formulas, no buttons;
-- pictures are told their width on the screen, and the theme's second copy of its icons (1.5 MB of script) is dropped.
+- pictures are told their width on the screen, and the theme's second copy of its icons (1.5 MB of script) is dropped;
+- a page says what it is to whoever shares a link to it, and a wrong address is answered by `404.html`.
 """
 
 import html
@@ -21,6 +22,7 @@ from typing import Any
 from docutils import nodes
 from PIL import Image
 
+HERE = Path(__file__).parent
 EQUATION = r"\d{1,2}\.\d{1,2}"
 TAG = re.compile(rf"\s*\\tag\{{({EQUATION})\}}")
 REFERENCES = re.compile(
@@ -185,10 +187,29 @@ def describe(app: Any, pagename: str, templatename: str, context: dict[str, Any]
         text = text[:200].rsplit(" ", 1)[0] + " \u2026"
     title = html.escape(re.sub(r"<[^>]*>", "", context.get("title", "")), quote=True)
     said = html.escape(text, quote=True)
-    context["metatags"] = context.get("metatags", "") + (
-        f'\n<meta name="description" content="{said}">\n<meta property="og:title" content="{title}">'
-        f'\n<meta property="og:description" content="{said}">\n<meta property="og:type" content="article">'
+    book = public(app)
+    shared = {
+        "og:title": title,
+        "og:description": said,
+        "og:type": "article",
+        "og:site_name": "gencourse",
+        "og:url": f"{book}{pagename}.html",
+        "og:image": f"{book}_static/card.png",  # must be absolute, unlike what a browser loads
+        "og:image:width": "1200",
+        "og:image:height": "630",
+        "og:image:alt": "gencourse: generative models, read and run. The lecture's tree of models.",
+    }
+    context["metatags"] = (
+        context.get("metatags", "")
+        + f'\n<meta name="description" content="{said}">\n<meta name="twitter:card" content="summary_large_image">'
+        + "".join(f'\n<meta property="{name}" content="{value}">' for name, value in shared.items())
     )
+
+
+def public(app: Any) -> str:
+    """Where the book is published, ending in a slash: what GitHub makes of the repository's address in _config.yml."""
+    owner, name = app.config.html_theme_options["repository_url"].rstrip("/").split("/")[-2:]
+    return f"https://{owner.lower()}.github.io/{name}/"
 
 
 # After the build -----------------------------------------------------------------------------------------------------
@@ -203,12 +224,19 @@ def finish(app: Any, exception: Exception | None) -> None:
     index = json.dumps(sections, ensure_ascii=False, separators=(",", ":"))
     (out / "_static" / "search-index.js").write_text(f"const SECTIONS = {index};\n", encoding="utf-8")
     (out / "searchindex.js").unlink(missing_ok=True)  # Sphinx's own, which nothing loads any more
-    (out / "404.html").write_text(NOT_FOUND, encoding="utf-8")
+    (out / "404.html").write_text(not_found(public(app)), encoding="utf-8")
     pictures = {path.name: look(path) for path in (out / "_images").glob("*.png")}
     for path in out.rglob("*.html"):
         if "_static" not in path.relative_to(out).parts:
             text = path.read_text(encoding="utf-8")
             path.write_text(settle(text, pictures, search=path == out / "search.html"), encoding="utf-8")
+
+
+def not_found(book: str) -> str:
+    """The page that answers a wrong address; `book` is where the front page is, should the reader's browser run no scripts."""
+    sign = (HERE.parent / "_static" / "favicon.svg").read_text(encoding="utf-8")
+    text = (HERE / "404.html").read_text(encoding="utf-8")
+    return text.replace("<!-- sign -->", sign.strip().replace("<svg ", '<svg aria-hidden="true" ', 1)).replace("{book}", book)
 
 
 def settle(page: str, pictures: dict[str, str], *, search: bool = False) -> str:
@@ -227,6 +255,8 @@ def settle(page: str, pictures: dict[str, str], *, search: bool = False) -> str:
         lambda m: f'{m[1]}<summary aria-label="Pages of {html.escape(m[2], quote=True)}">',
         page,
     )
+    # In a notebook an explorer without its script links the notebooks beside it; here it links their pages.
+    page = re.sub(r'(<a href="\d\d-[\w-]+)\.ipynb"', r'\1.html"', page)
     # A corner of a table is no heading.
     page = re.sub(r'<th class="head">\s*<p></p>\s*</th>', "<td></td>", page)
     if search:
@@ -282,28 +312,3 @@ def prose(node: Any) -> str:
         return " "
     gap = " " if isinstance(node, nodes.Body | nodes.Structural | nodes.Part) else ""
     return gap + "".join(prose(child) for child in node.children) + gap
-
-
-NOT_FOUND = """<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="robots" content="noindex">
-<title>No such page - gencourse</title>
-<style>
-:root { color-scheme: light dark; }
-body { margin: 4rem auto; max-width: 36rem; padding: 0 1rem; font: 1.1rem/1.5 system-ui, sans-serif; }
-</style>
-</head>
-<body>
-<h1>There is no such page</h1>
-<p>The address may have changed. The book begins on <a href="/">its front page</a>, from which every chapter can be reached.</p>
-<script>
-// On GitHub's pages a project's book stands in a folder with the project's name.
-const folder = location.pathname.split("/")[1];
-if (location.hostname.endsWith(".github.io") && folder) document.querySelector("a").href = `/${folder}/`;
-</script>
-</body>
-</html>
-"""

@@ -603,6 +603,25 @@ def test_pages_without_scripts_show_the_explorers_still_picture(browser, address
     context.close()
 
 
+@pytest.mark.parametrize("where", ["nowhere.html", "book/nowhere.html", "exercises/some/where.html", "gencourse/book/a/b.html"])
+def test_from_any_wrong_address_the_front_page_is_a_click_away(visit, address, book, where):
+    seen = visit()
+    wrong = (book / "404.html").read_text(encoding="utf-8")
+    seen.page.route(f"{address}{where}", lambda route: route.fulfill(status=404, content_type="text/html", body=wrong))
+    seen.page.goto(f"{address}{where}")
+    root = f"{address}gencourse/" if where.startswith("gencourse/") else address
+    links = seen.page.evaluate("() => [...document.querySelectorAll('a')].map((a) => a.href)")
+    assert links == [f"{root}book/index.html", f"{root}book/lecture-map.html"]
+    assert seen.page.evaluate("document.querySelector('form').action") == f"{root}search.html"
+
+
+def test_the_logo_is_that_of_the_page_s_ground(visit, address):
+    for dark, name in ((False, "logo.svg"), (True, "logo-dark.svg")):
+        page = open_page(visit, address, "book/index", dark=dark).page
+        shown = page.evaluate("() => [...document.querySelectorAll('.logo img')].filter((i) => i.offsetWidth).map((i) => i.src)")
+        assert shown == [f"{address}_static/{name}"]
+
+
 @pytest.fixture
 def found(visit, address):
     """The addresses of the first hits of a search."""

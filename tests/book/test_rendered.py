@@ -189,8 +189,18 @@ def test_every_page_describes_itself(written):
         assert not any(e.attributes.get("rel") == "index" for e in page.find("link")), "there is no index"
 
 
-def test_a_wrong_address_is_answered_by_a_page(book):
-    assert "There is no such page" in (book / "404.html").read_text()
+def test_a_shared_link_shows_the_card(book, written, config):
+    owner, name = urlsplit(config["repository"]["url"]).path.strip("/").split("/")
+    for page in written:
+        shared = {e.attributes.get("property", e.attributes.get("name")): e.attributes.get("content") for e in page.find("meta")}
+        assert shared["og:url"] == f"https://{owner}.github.io/{name}/{page.name}"
+        assert (book / shared["og:image"].removeprefix(f"https://{owner}.github.io/{name}/")).is_file()
+        assert shared["twitter:card"] == "summary_large_image" and shared["og:title"] and shared["og:image:alt"]
+
+
+def test_a_wrong_address_is_answered_by_a_page_that_is_in_no_contents(pages, toc):
+    assert "404" not in toc
+    assert all(urlsplit(a.attributes["href"]).netloc for a in pages["404.html"].find("a")), "a relative link leads astray"
 
 
 def test_the_front_page_leads_to_every_page_in_its_text(pages, toc):
