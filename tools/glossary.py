@@ -82,7 +82,8 @@ def terms() -> list[Term]:
     """In the order of the alphabet."""
     table: dict[str, dict[str, Any]] = tomllib.loads((BOOK / "glossary.toml").read_text(encoding="utf-8"))
     found = [
-        Term(name, **{key: tuple(v) if isinstance(v, list) else v for key, v in said.items()}) for name, said in table.items()
+        Term(name, said["at"], said["says"], tuple(said.get("also", ())), tuple(said.get("search", ())), said.get("words", ""))
+        for name, said in table.items()
     ]
     return sorted(found, key=lambda term: _plain(term.name))
 
