@@ -6,7 +6,7 @@ caption without a number. Here, when a page is built,
 - each of these becomes a link, where its target exists, and each numbered formula an address of its own;
 - captions are numbered in the order of the page;
 - a printed table keeps its lines and scrolls, where other outputs wrap;
-- what is searched is prose, section by section: no code, no formulas, no buttons;
+- what is searched is prose, section by section: no code, no formulas, no buttons; a term's other names lead to it, too;
 - pictures are told their width on the screen, and the theme's second copy of its icons (1.5 MB of script) is dropped;
 - a page says what it is to whoever shares a link to it, and a wrong address is answered by `404.html`.
 """
@@ -15,6 +15,7 @@ import html
 import itertools
 import json
 import re
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -222,7 +223,8 @@ def finish(app: Any, exception: Exception | None) -> None:
     out = Path(app.outdir)
     sections = [section for name in sorted(app.env.found_docs) for section in searchable(app, name)]
     index = json.dumps(sections, ensure_ascii=False, separators=(",", ":"))
-    (out / "_static" / "search-index.js").write_text(f"const SECTIONS = {index};\n", encoding="utf-8")
+    named = json.dumps(list(names(Path(app.srcdir), sections)), ensure_ascii=False, separators=(",", ":"))
+    (out / "_static" / "search-index.js").write_text(f"const SECTIONS = {index};\nconst TERMS = {named};\n", encoding="utf-8")
     (out / "searchindex.js").unlink(missing_ok=True)  # Sphinx's own, which nothing loads any more
     (out / "404.html").write_text(not_found(public(app)), encoding="utf-8")
     pictures = {path.name: look(path) for path in (out / "_images").glob("*.png")}
@@ -297,6 +299,19 @@ def searchable(app: Any, name: str) -> Iterator[list[str]]:
         first = section.parent is doctree or not isinstance(section.parent, nodes.section)
         anchor = "" if first else f"#{section['ids'][0]}"
         yield [f"{name}.html{anchor}", page, title, text, " ".join(numbers)]
+
+
+def names(source: Path, sections: list[list[str]]) -> Iterator[list[Any]]:
+    """The glossary's terms: address where each is introduced, its names, what else leads there, and what it is."""
+
+    def plain(title: str) -> str:
+        return title.translate(str.maketrans("\u2018\u2019\u201c\u201d", "''\"\""))  # a page's quotes are set as in print
+
+    places = {(address.partition("#")[0], plain(title)): address for address, _, title, *_ in sections}
+    for name, said in tomllib.loads((source / "book" / "glossary.toml").read_text(encoding="utf-8")).items():
+        chapter, _, heading = said["at"].partition("#")
+        if address := places.get((f"book/{chapter}.html", plain(heading))):
+            yield [address, [name, *said.get("also", [])], said.get("search", []), said["says"]]
 
 
 def prose(node: Any) -> str:

@@ -5,9 +5,10 @@
 solver of one's choice. `FromNoiseToData` follows a diffusion model step by step. `GibbsSampling` lets a Boltzmann machine draw,
 given the pixels that one holds. `LatentArithmetic` adds and subtracts faces. `Manifold` walks through the latent plane of a
 decoder. `OnePixelAtATime` watches a NADE draw an image, and flips its pixels. `ReceptiveField` shows which earlier pixels a
-conditional depends on. `TakeTheTest` asks what is real. `TheGame` trains a GAN of points. `TwoLatentDirections` walks in a
-plane of a latent space of faces, and reads off what changes. `WarpTheGrid` walks through the layers of a flow. `VAEPanel`
-retrains a VAE; it needs Python, and says so. `SelfTest` asks a chapter's questions, for practice.
+conditional depends on. `TakeTheTest` asks what is real. `TheGame` trains a GAN of points. `TreeOfModels` is the lecture's tree,
+whose leaves say what they can do. `TwoLatentDirections` walks in a plane of a latent space of faces, and reads off what changes.
+`WarpTheGrid` walks through the layers of a flow. `VAEPanel` retrains a VAE; it needs Python, and says so. `SelfTest` asks a
+chapter's questions, for practice.
 """
 
 from gencourse.explorers.base import Explorer
@@ -25,6 +26,7 @@ from gencourse.explorers.receptive_field import ReceptiveField
 from gencourse.explorers.self_test import SelfTest
 from gencourse.explorers.take_the_test import TakeTheTest
 from gencourse.explorers.the_game import TheGame
+from gencourse.explorers.tree_of_models import TreeOfModels
 from gencourse.explorers.two_latent_directions import TwoLatentDirections
 from gencourse.explorers.vae_panel import VAEPanel
 from gencourse.explorers.warp_the_grid import WarpTheGrid
@@ -45,6 +47,7 @@ __all__ = [
     "SelfTest",
     "TakeTheTest",
     "TheGame",
+    "TreeOfModels",
     "TwoLatentDirections",
     "VAEPanel",
     "WarpTheGrid",
