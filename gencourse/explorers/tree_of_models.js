@@ -30,7 +30,7 @@ const STYLE = `
 
   .wide .leaf { font-size: 0.8rem; text-align: center; min-height: 2.7em; display: grid; place-items: center; padding: 0.2rem 0.15rem; overflow-wrap: break-word; }
   .wide .tree { text-align: center; }
-  .wide .branch { padding: 0.2rem 0.5rem; }
+  .wide .branch { font-size: 0.84rem; padding: 0.2rem 0.4rem; }
   .wide .level { display: flex; padding-top: 0.8rem; position: relative; }
   .wide .level::before { content: ""; position: absolute; top: 0; left: 50%; height: 0.8rem; border-left: 2px solid #8888; }
   .wide .level > li { position: relative; padding-top: 0.8rem; flex: var(--columns) 1 0; }
