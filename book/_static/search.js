@@ -1,5 +1,6 @@
 // Search over the prose of the book, a section a hit, best first. SECTIONS comes from search-index.js:
-// [address, page's title, section's title, prose, numbers of its equations].
+// [address, page's title, section's title, prose, numbers of its equations]. So does TERMS, the glossary:
+// [address of the section that introduces a term, its names, what else leads there, what it is].
 
 // Words as they are compared: one spelling for British and American, singular for plural, but "importance" is no "import".
 function stem(word) {
@@ -15,7 +16,7 @@ function stem(word) {
     .replace(/([^aeioulsz])\1$/, "$1")
     .replace(/(...)e$/, "$1");
 }
-const words = (text) => text.toLowerCase().match(/\d+\.\d+|[\p{L}\p{N}]+(?:\+\+)?/gu) ?? [];
+const words = (text) => text.toLowerCase().replace(/['\u2019]s(?!\p{L})/gu, "").match(/\d+\.\d+|[\p{L}\p{N}]+(?:\+\+)?/gu) ?? [];
 const terms = (text) => words(text).map(stem);
 
 const FIELDS = [[1, 4], [2, 6], [3, 1]];  // the page's title, the section's title and the prose, with their weights
@@ -39,11 +40,49 @@ sections.forEach(({ count }, i) => {
 });
 const vocabulary = [...index.keys()];
 
-// The sections that have most of the query's words, by BM25, with a bonus where the words stand together.
+const key = (text) => terms(text).join(" ");
+const within = (part, whole) => ` ${whole} `.includes(` ${part} `);
+const placeOf = new Map(sections.map(({ address }, i) => [address, i]));
+const glossary = TERMS.map(([address, names, others, says]) => ({
+  name: names[0], says, place: placeOf.get(address), names: names.map(key), all: [...names, ...others].map(key),
+}));
+
+// The terms that a query names, each with the name used: the longest where one lies in another. Two letters may be a
+// word of a sentence ("is"), so they count only alone.
+function meant(phrase) {
+  const found = glossary.flatMap((term) => term.all
+    .filter((name) => name === phrase || (name.length > 2 && within(name, phrase)))
+    .map((name) => ({ term, name })));
+  return found.filter(({ name }) => !found.some((other) => other.name !== name && within(name, other.name)));
+}
+
+// The query's words, and the same with other names of the terms in it.
+function wordings(phrase) {
+  const others = meant(phrase).flatMap(({ term, name }) => !term.names.includes(name) ? [] : term.names
+    .filter((other) => other !== name)
+    .map((other) => ` ${phrase} `.replace(` ${name} `, ` ${other} `).trim()));
+  return [...new Set([phrase, ...others])];
+}
+
+// The sections that have most of the query's words, in any wording; the one that introduces what was asked for comes first.
 function find(query) {
-  const asked = [...new Set(terms(query))];
+  const phrase = key(query), best = new Map();
+  wordings(phrase).forEach((wording, at) => {
+    for (const [i, value] of scored(wording)) best.set(i, Math.max(best.get(i) ?? 0, at ? 0.8 * value : value));
+  });
+  const top = Math.max(0, ...best.values());
+  for (const { term, name } of meant(phrase)) {
+    const had = best.get(term.place) ?? 0;
+    if (term.place !== undefined) best.set(term.place, name === phrase ? had + top + 1 : 2 * had);
+  }
+  return [...best].map(([i, score]) => ({ ...sections[i], score })).sort((a, b) => b.score - a.score);
+}
+
+// The sections that have most of a wording's words, by BM25, with a bonus where the words stand together.
+function scored(phrase) {
+  const asked = [...new Set(phrase.split(" ").filter(Boolean))];
   const score = new Map(), had = new Map();
-  asked.forEach((term, at) => {
+  asked.forEach((term) => {
     // a word that is not there yet may be the beginning of one
     const forms = index.has(term) ? [term] : vocabulary.filter((word) => term.length > 2 && word.startsWith(term));
     const best = new Map();
@@ -60,20 +99,17 @@ function find(query) {
       had.set(i, (had.get(i) ?? 0) + 1);
     }
   });
-  const phrase = terms(query).join(" ");
-  return [...score]
-    .map(([i, value]) => {
-      const together = asked.length > 1 && sections[i].all.includes(` ${phrase} `) ? 1.6 : 1;
-      const { address } = sections[i];  // who searches wants the explanation first
-      const place = address.startsWith("exercises/") ? 0.8 : /^book\/(library|models)/.test(address) ? 0.4 : 1;
-      return { ...sections[i], score: place * value * together * (had.get(i) / asked.length) ** 2 };
-    })
-    .sort((a, b) => b.score - a.score);
+  return [...score].map(([i, value]) => {
+    const together = asked.length > 1 && within(phrase, sections[i].all) ? 1.6 : 1;
+    const { address } = sections[i];  // who searches wants the explanation first
+    const place = address.startsWith("exercises/") ? 0.8 : /^book\/(library|models|glossary|equations|teaching)/.test(address) ? 0.4 : 1;
+    return [i, place * value * together * (had.get(i) / asked.length) ** 2];
+  });
 }
 
 // A stretch of the prose round the first place where most of the words stand, the words marked.
 function excerpt(text, query) {
-  const asked = new Set(terms(query)), parts = text.split(/(\s+)/);
+  const asked = new Set(wordings(key(query)).flatMap((wording) => wording.split(" "))), parts = text.split(/(\s+)/);
   const hit = parts.map((part) => terms(part).some((term) => asked.has(term)));
   let from = 0, most = -1;
   for (let i = 0; i < parts.length; i += 2) {
@@ -107,5 +143,11 @@ if (query) {
     item.append(link, excerpt(text, query));
     list.append(item);
   }
-  place.replaceChildren(summary, list);
+  const meanings = meant(key(query)).filter(({ name }) => name === key(query)).map(({ term }) => {
+    const line = document.createElement("p"), name = document.createElement("strong");
+    name.textContent = term.name;
+    line.append(name, `: ${term.says}`);
+    return line;
+  });
+  place.replaceChildren(...meanings, summary, list);
 }

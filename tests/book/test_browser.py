@@ -620,37 +620,3 @@ def test_the_logo_is_that_of_the_page_s_ground(visit, address):
         page = open_page(visit, address, "book/index", dark=dark).page
         shown = page.evaluate("() => [...document.querySelectorAll('.logo img')].filter((i) => i.offsetWidth).map((i) => i.src)")
         assert shown == [f"{address}_static/{name}"]
-
-
-@pytest.fixture
-def found(visit, address):
-    """The addresses of the first hits of a search."""
-    page = visit().page
-    page.goto(f"{address}search.html?q=model", wait_until="load")
-    return lambda query, n=3: page.evaluate("([q, n]) => find(q).slice(0, n).map((hit) => hit.address)", [query, n])
-
-
-def test_search_finds_the_right_chapters_first(found):
-    for query, page in {
-        "importance sampling": "09-vae.html",
-        "annealed importance sampling": "book/11-boltzmann-machines.html#",
-        "KL divergence": "09-vae.html",
-        "(9.10)": "book/09-vae.html#",
-        "9.10": "book/09-vae.html#",
-        "Equation 9.10": "book/09-vae.html#",
-        "reparameterization": "book/09-vae.html#the-reparameterisation-trick",
-        "blind spot": "book/05-better-pixelcnn.html",
-        "mode collapse": "book/13-gan.html",
-        "grading": "book/grading-a-class.html",
-    }.items():
-        assert any(page in hit for hit in found(query)), f"{query}: {found(query)}"
-
-
-def test_what_is_searched_is_prose(book, visit, address):
-    index = (book / "_static" / "search-index.js").read_text()
-    assert "import torch" not in index and "\\\\theta" not in index and "Colab Repository" not in index
-    seen = visit()
-    seen.page.goto(f"{address}search.html?q=variational+autoencoder", wait_until="load")
-    seen.page.locator("#search-results li a").first.wait_for()
-    assert seen.page.locator("#search-results mark").count() > 5
-    assert not seen.elsewhere and not seen.errors
