@@ -109,11 +109,11 @@ class FlowMatching(Tractable):
     def log_prob(self, x: Tensor, context: Tensor | None = None, *, solver: Solver | None = None) -> Tensor:
         """Of points, the log-density, `(B,)` nats, up to the solver's error; of images, a one-draw bound on the log-probability.
 
-        The divergence is exact in up to 8 dimensions, and Hutchinson's estimate, with random signs, in more. A `context` of
+        The divergence is exact in up to 9 dimensions, and Hutchinson's estimate, with random signs, in more. A `context` of
         None is the model without labels.
         """
         y, log_det = self._real(x)
-        directions = None if self.space.dim <= 8 else random_signs
+        directions = None if self.space.dim <= 9 else random_signs
         field = self.velocity(context, len(x))
         return flow_log_density(field, y, solver or self.solver, directions=directions) + log_det
 
