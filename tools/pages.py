@@ -1,17 +1,17 @@
-"""Makes what is generated in the book: lecture-map.md, the chapters and the tree in index.md, references.md, and the pages
-that the modules beside this one make.
+"""Makes what is generated in the book: lecture-map.md, the chapters, the paths and the tree in index.md, the tree's picture,
+references.md, and the pages that the modules beside this one make.
 
 python -m tools.pages            write them
 python -m tools.pages --check    say which are not current
 """
 
-import re
 import sys
 import tomllib
+from functools import partial
 from typing import Any
 
 from gencourse import catalog
-from tools import equations, glossary, teaching, times
+from tools import equations, glossary, sources, teaching, times
 from tools.sources import BOOK, NOTE, anchor, filled
 
 SAID = {
@@ -23,6 +23,17 @@ SAID = {
     ("explicit", "approximate"): "and bounds or estimates it",
     ("implicit",): "the model only draws samples",
 }
+#: Ways through the book: name, chapters, exercises, what one gets. None is all there are.
+PATHS: tuple[tuple[str, tuple[int, ...] | None, tuple[int, ...] | None, str], ...] = (
+    ("One evening", (2, 9), (), "the whole tree, then one model from its idea to its pictures"),
+    (
+        "The lecture's three families",
+        (2, 3, 4, 9, 13, 14),
+        (4, 9, 13),
+        "PixelRNN and PixelCNN, variational autoencoders, GANs: what the lecture spends its time on",
+    ),
+    ("Everything", None, None, "in the order of the numbers, each chapter with its exercise"),
+)
 
 
 def table() -> dict[str, Any]:
@@ -112,22 +123,45 @@ def tree() -> str:
 
 
 def index() -> str:
-    """The front page with its tree renewed."""
-    return filled((BOOK / "index.md").read_text(encoding="utf-8"), {"the chapters": chapters(), "the tree": tree()})
+    """The front page with what is made of it renewed."""
+    parts = {"the chapters": chapters(), "the paths": paths(), "the tree": tree()}
+    return filled((BOOK / "index.md").read_text(encoding="utf-8"), parts)
+
+
+def picture(*, upright: bool = True) -> str:
+    """The tree as SVG; lying for a phone."""
+    from gencourse.explorers.tree_of_models import svg  # with it comes torch
+
+    return svg(upright=upright)
 
 
 def chapters() -> str:
-    """The finished chapters in the order of the contents, each with its exercise."""
-    titles = table()["chapters"]
-    toc = (BOOK.parent / "_toc.yml").read_text(encoding="utf-8")
-    lines = []
-    for chapter in re.findall(r"file: book/(\d\d-\S+)", toc):
-        exercise = exercise_of(chapter)
-        entry = f"- [{int(chapter[:2])}. {titles[chapter]}]({chapter}.ipynb)"
-        if f"exercises/{exercise}" in toc:
-            entry += f", with [exercise {chapter[:2]}](../exercises/{exercise}.ipynb)"
-        lines.append(entry)
+    """The finished chapters in the order of the contents, how long each is read, and how long its exercise takes."""
+    titles, tasks = table()["chapters"], {task.number: task for task in sources.exercises()}
+    lines = ["| Chapter | To read | Exercise |", "|---|---|---|"]
+    for page in sources.chapters():
+        task = tasks.get(page.number)
+        solved = f"[{task.number:02}]({task.link()}), {times.hours(times.exercise_minutes(task))}" if task else ""
+        read = times.hours(times.times(page).minutes or 0)
+        lines.append(f"| [{page.number}. {titles[page.path.stem]}]({page.link()}) | {read} | {solved} |")
     return "\n".join(lines)
+
+
+def paths() -> str:
+    """Ways through the book, with the hours that their chapters and exercises say they take."""
+    lines = []
+    for name, chosen, solved, gets in PATHS:
+        read = [page for page in sources.chapters() if chosen is None or page.number in chosen]
+        done = [task for task in sources.exercises() if solved is None or task.number in solved]
+        long = f"{times.hours(sum(times.times(page).minutes or 0 for page in read))} to read"
+        long += f", {times.hours(sum(map(times.exercise_minutes, done)))} of exercises" if done else ""
+        links = "" if chosen is None else f" Chapters {_listed(read)}" + (f"; exercises {_listed(done)}." if done else ".")
+        lines.append(f"- **{name}**: {gets}.{links} {long[0].upper()}{long[1:]}.")
+    return "\n".join(lines)
+
+
+def _listed(pages: list[sources.Page]) -> str:
+    return ", ".join(f"[{page.number}]({page.link()})" for page in pages)
 
 
 def references() -> str:
@@ -164,6 +198,8 @@ def main(arguments: list[str]) -> int:
     for name, make in (
         ("lecture-map.md", lecture_map),
         ("index.md", index),
+        ("_static/tree.svg", picture),
+        ("_static/tree-phone.svg", partial(picture, upright=False)),
         ("references.md", references),
         ("equations.md", equations.page),
         ("glossary.md", glossary.page),

@@ -228,10 +228,18 @@ def finish(app: Any, exception: Exception | None) -> None:
     (out / "searchindex.js").unlink(missing_ok=True)  # Sphinx's own, which nothing loads any more
     (out / "404.html").write_text(not_found(public(app)), encoding="utf-8")
     pictures = {path.name: look(path) for path in (out / "_images").glob("*.png")}
+    trees = {name: (out / "_static" / f"{name}.svg").read_text(encoding="utf-8") for name in ("tree", "tree-phone")}
     for path in out.rglob("*.html"):
         if "_static" not in path.relative_to(out).parts:
-            text = path.read_text(encoding="utf-8")
-            path.write_text(settle(text, pictures, search=path == out / "search.html"), encoding="utf-8")
+            text = settle(path.read_text(encoding="utf-8"), pictures, search=path == out / "search.html")
+            path.write_text(planted(text, trees), encoding="utf-8")
+
+
+def planted(page: str, trees: dict[str, str]) -> str:
+    """A page in which the picture of the tree is part of the page: its leaves are links, and a phone has a narrow one."""
+    drawn = "".join(f'<div class="{name}">{svg}</div>' for name, svg in trees.items())
+    drawn = re.sub(r'href="\.\./([^"]+)\.ipynb"', r'href="\1.html"', drawn)
+    return re.sub(r'<img [^>]*src="[^"]*_images/tree\.svg"[^>]*>', lambda _: drawn, page)
 
 
 def not_found(book: str) -> str:

@@ -291,9 +291,38 @@ def layout(*, most: int = 7, column: float = 120.0, level: float = 50.0) -> tupl
     return boxes, lines
 
 
-def svg() -> str:
+def lying(*, width: float = 360.0, indent: float = 14.0) -> tuple[list[Box], list[list[tuple[float, float]]]]:
+    """The tree for a phone: branches one below the other, farther to the right the deeper they are, leaves in pairs."""
+    titles = {model.name: (model.title, model.chapter) for model in catalog.MODELS}
+    boxes: list[Box] = []
+    lines: list[list[tuple[float, float]]] = []
+    high, leaf, gap = 28.0, 38.0, 6.0
+    y = 0.0
+
+    def draw(branch: dict[str, Any], depth: int, family: str) -> float:
+        """Draw a branch from `y` on; where its middle is."""
+        nonlocal y
+        left, middle = depth * indent, y + high / 2
+        boxes.append(Box(left, y, min(width - left, 8.2 * len(branch["title"]) + 24), high, (branch["title"],), family))
+        y += high + gap
+        column = (width - left - indent + gap) / 2
+        for k, name in enumerate(branch["models"]):
+            title, chapter = titles[name]
+            x = left + indent + (k % 2) * column
+            boxes.append(Box(x, y, column - gap, leaf, tuple(textwrap.wrap(title, 22)), f"{family} leaf", chapter))
+            y += leaf + gap if k % 2 or k == len(branch["models"]) - 1 else 0
+        for below in branch["branches"]:
+            at = draw(below, depth + 1, below["title"].split()[0].lower() if family == "root" else family)
+            lines.append([(left + indent / 2, middle + high / 2), (left + indent / 2, at), (left + indent, at)])
+        return middle
+
+    draw({"title": "Generative models", "branches": _branches(()), "models": []}, 0, "root")
+    return boxes, lines
+
+
+def svg(*, upright: bool = True) -> str:
     """The picture as SVG; its leaves are links to the notebooks, seen from a folder beside them."""
-    boxes, lines = layout()
+    boxes, lines = layout() if upright else lying()
     width, height = (max(getattr(b, at) + getattr(b, size) for b in boxes) for at, size in (("x", "width"), ("y", "height")))
     paths = " ".join("M" + " L".join(f"{x:g} {y:g}" for x, y in line) for line in lines)
     parts = [
