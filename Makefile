@@ -16,7 +16,7 @@ apt          = { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && echo "I
                { echo "$(2): install $(1) (Debian, Ubuntu: sudo apt-get install $(1))."; exit 1; }
 say          = @printf '\n== %s\n' "$(1)"
 
-.PHONY: help book test serve run format bench lint types unit notebooks pages chromium bubblewrap
+.PHONY: help book test serve pdf zip run format bench lint types unit notebooks pages chromium bubblewrap
 .NOTPARALLEL:
 test unit notebooks pages: export OMP_NUM_THREADS = 1  # two workers with two threads each would fight for two cores
 
@@ -31,6 +31,13 @@ book: .venv/book  ## render the book from its stored outputs into _build/html
 
 serve: book  ## render, then show the book at http://localhost:8000
 	@$(BIN)/python -m http.server --bind 127.0.0.1 --directory _build/html $(PORT)
+
+pdf: book .venv/test chromium  ## print the book: _build/gencourse.pdf
+	$(call say,Printing the book)
+	@$(BIN)/python -m tools.pdf
+
+zip: book  ## pack the book for reading without a network: _build/gencourse-VERSION.zip
+	@$(BIN)/python -m tools.bundle
 
 run: .venv/book  ## execute a chapter and store its outputs: make run CHAPTER=09-vae PROFILE=cpu
 	@test -n "$(CHAPTER)" || { echo "Which chapter? For example: make run CHAPTER=09-vae PROFILE=cpu"; exit 2; }

@@ -125,7 +125,7 @@ def test_no_tex_is_left_in_the_list_of_references():
 def test_make_help_lists_the_commands_and_the_pages_name_no_others():
     listed = subprocess.run(["make", "-s", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     commands = {line.split()[0] for line in listed.splitlines()}
-    assert commands == {"help", "book", "test", "serve", "run", "format", "bench"}
+    assert commands == {"help", "book", "test", "serve", "pdf", "zip", "run", "format", "bench"}
     targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     for page in ("README.md", "CONTRIBUTING.md", "book/index.md", ".pre-commit-config.yaml"):
         assert set(re.findall(r"`make ([a-z]+)", (ROOT / page).read_text())) <= targets
