@@ -103,14 +103,18 @@ def _joined(lines: Any) -> str:
 
 def chapters() -> list[Page]:
     """Those that are written and stand in the contents, in order."""
-    toc = (ROOT / "_toc.yml").read_text(encoding="utf-8")
-    return [Page(ROOT / f"{name}.ipynb") for name in re.findall(r"file: (book/\d\d-\S+)", toc)]
+    return _pages("book")
 
 
 def exercises() -> list[Page]:
     """Those that stand in the contents, in order."""
+    return _pages("exercises")
+
+
+def _pages(folder: str) -> list[Page]:
     toc = (ROOT / "_toc.yml").read_text(encoding="utf-8")
-    return [Page(ROOT / f"{name}.ipynb") for name in re.findall(r"file: (exercises/\d\d-\S+)", toc)]
+    paths = [ROOT / f"{name}.ipynb" for name in re.findall(rf"file: ({folder}/\d\d-\S+)", toc)]
+    return [Page(path) for path in paths if path.exists()]
 
 
 def filled(text: str, parts: Mapping[str, str]) -> str:

@@ -28,7 +28,7 @@ def asked(exercise: Page) -> tuple[questions.Question, ...]:
 def overview() -> str:
     """A row for each exercise, and one for all."""
     every = exercises()
-    lines = ["| Exercise | Questions | Points | Minutes | Named mistakes |", "|---|---|---|---|---|"]
+    lines = ["| Exercise | Questions | Points | Minutes | Mistakes |", "|---|---|---|---|---|"]
     totals = [0, 0, 0, 0]
     for exercise in every:
         named = sum(len(question.mistakes) for question in asked(exercise))

@@ -77,6 +77,16 @@ def in_minutes(words: str) -> int | None:
     return None
 
 
+def short(words: str) -> str:
+    """`two to four minutes` as `2–4 min`; other words as they are.
+
+    >>> short("a minute or two"), short("three minutes")
+    ('1–2 min', '3 min')
+    """
+    found = [str((TENS | NUMBERS)[word]) for word in re.findall(r"\w+", words) if word in TENS | NUMBERS]
+    return f"{'–'.join(found)} min" if found and "minute" in words else words
+
+
 def questions(exercise: Page) -> list[tuple[str, str, str, int]]:
     """The rows of an exercise's first table: number, title, points and minutes."""
     rows = re.findall(r"^\| *([\d.]*) *\| *(.*?) *\| *(\w+) *\| *(\d+) *\|$", exercise.sections[0].prose, re.MULTILINE)
@@ -118,22 +128,23 @@ def page() -> str:
         NOTE.format(tool="times", source="the chapters, the exercises and book/run_times.json"),
         "",
         f"To read all {len(every)} chapters takes about {round(reading / 60)} hours,",
-        f"to do all {len(at_hand)} exercises about {round(solving / 60)}. What a chapter says of its notebook is for a laptop",
-        "with nothing else to do. The seconds of its trainings are what its stored outputs say, by the clock of a machine that",
-        f"often had other work as well. Device: {', '.join(devices)}.",
+        f"to do all {len(at_hand)} exercises about {round(solving / 60)}. What a chapter says of its notebook, under *Run*, is",
+        "for a laptop with nothing else to do. *Trainings* are those that its stored outputs report, with their seconds by the",
+        f"clock of a machine that often had other work as well. Device: {', '.join(devices)}.",
         "",
-        "| Chapter | To read | Notebook runs in | Trainings in its outputs | Smoke | Exercise |",
+        "| Chapter | Read | Run | Trainings | Smoke | Exercise |",
         "|---|---|---|---|---|---|",
     ]
     for chapter in every:
         one = of[chapter.number]
         seconds = [found for found, _ in one.trainings]
-        trainings = f"{len(seconds)}, {sum(seconds)} s in all" if seconds else ""
-        short = f"{smoke[chapter.path.stem]:.0f} s" if chapter.path.stem in smoke else ""
+        trainings = f"{len(seconds)} in {sum(seconds)} s" if seconds else ""
+        least = f"{smoke[chapter.path.stem]:.0f} s" if chapter.path.stem in smoke else ""
+        read = one.says if one.minutes is None else hours(one.minutes)
         exercise = at_hand.get(chapter.number)
         task = f"[{hours(exercise_minutes(exercise))}]({exercise.link()})" if exercise else ""
         name = f"[{chapter.number}. {chapter.title}]({chapter.link()})"
-        lines.append(f"| {name} | {one.says} | {one.runs} | {trainings} | {short} | {task} |")
+        lines.append(f"| {name} | {read} | {short(one.runs)} | {trainings} | {least} | {task} |")
     lines += [
         "",
         "The times of exercises are those that their questions state, *What if?* included. A question that trains says how long",
