@@ -72,13 +72,23 @@ def _without_points(x: Tensor, weight: Tensor, centres: Tensor) -> Tensor:
     return _kmeans(x, weight, centres)[_nearest(x, centres).sum(0) > 0]
 
 
+def _repeated(x: Tensor, weight: Tensor, centres: Tensor) -> Tensor:
+    """As many steps as it takes."""
+    for _ in range(50):
+        centres = _kmeans(x, weight, centres)
+    return centres
+
+
 def _clouds(rng: np.random.Generator, N: int, K: int, D: int, empty: bool = False) -> Inputs:
-    """Points around their centres, and centres that have left them somewhat; `empty` adds one far from everything."""
+    """Points around their centres, and centres that have left them somewhat; `empty` adds one far from everything.
+
+    Two more steps would each move them again.
+    """
     while True:
         true = 2.0 * rng.standard_normal((K, D)) + rng.uniform(1, 2, D)
         of = rng.permutation(np.arange(N) % K)
-        x = true[of] + 0.8 * rng.standard_normal((N, D))
-        centres = true + 0.8 * rng.standard_normal((K, D))
+        x = true[of] + 1.2 * rng.standard_normal((N, D))
+        centres = true + 1.2 * rng.standard_normal((K, D))
         if empty:
             centres = np.insert(centres, rng.integers(0, K + 1), rng.choice([-1, 1], D) * rng.uniform(14, 20, D), axis=0)
         off = x[:, None] - centres
@@ -91,7 +101,12 @@ def _clouds(rng: np.random.Generator, N: int, K: int, D: int, empty: bool = Fals
         weight = rng.integers(1, 6, N)
         uneven = all(len(set(weight[nearest == k])) > 1 for k in np.flatnonzero(used))
         if sure and all_used and other and uneven:
-            return {"x": x, "weight": weight.astype(float), "centres": centres}
+            inputs = {"x": x, "weight": weight.astype(float), "centres": centres}
+            given = [torch.from_numpy(array) for array in inputs.values()]
+            once = _kmeans(*given)
+            twice = _kmeans(*given[:2], once)
+            if bool((once != twice).any() and (twice != _kmeans(*given[:2], twice)).any()):
+                return inputs
 
 
 KMEANS = Question(
@@ -119,6 +134,8 @@ KMEANS = Question(
         "each centre's nearest point": _kmeans_of(lambda x, centres: _one_hot(_squared(x, centres).argmin(0), len(x)).T),
         "shared among the centres": _kmeans_of(lambda x, centres: (-_squared(x, centres)).softmax(1)),
         "median": _medians,
+        "two steps": lambda x, weight, centres: _kmeans(x, weight, _kmeans(x, weight, centres)),
+        "until it stands still": _repeated,
         "half a step": lambda x, weight, centres: (_kmeans(x, weight, centres) + centres) / 2,
         "centre counted too": _kmeans_of(mean=lambda total, count: total / (count + 1)),
         "empty becomes NaN": _kmeans_of(empty=lambda x, centres: centres * torch.nan),
@@ -393,6 +410,7 @@ HISTOGRAM = Question(
     mistakes={
         "no area": _histogram_of(area=lambda side: 1.0),
         "multiplied by the area": _histogram_of(area=lambda side: 1 / side.prod()),
+        "area of the box": lambda x, y, low, high, bins, alpha: _histogram(x, y, low, high, bins, alpha) - bins.prod().log(),
         "one side for the area": _histogram_of(area=lambda side: side[0]),
         "square of one side": _histogram_of(area=lambda side: side[0] ** 2),
         "counts": _histogram_of(total=lambda N, bins, alpha: 1.0, area=lambda side: 1.0),
@@ -451,6 +469,12 @@ def _mean_of_logarithms(log_k: Tensor, N: int) -> Tensor:
     return log_k.masked_fill(log_k == -torch.inf, 0).sum(1) / (N - 1)
 
 
+def _with_own(x: Tensor, h: Tensor) -> Tensor:
+    """The diagonal of the kernels' logarithms is 0 in place of minus infinity."""
+    log_k = -_half_square(x[:, None] - x, h) - (h * math.sqrt(2 * math.pi)).log().sum()
+    return (log_k * (1 - torch.eye(len(x)).to(x))).logsumexp(1) - math.log(len(x) - 1)
+
+
 def _bandwidths(rng: np.random.Generator, D: int) -> np.ndarray:
     """Different ones, and none near 1."""
     return rng.permutation(np.linspace(0.35, 0.8, D)) * rng.uniform(0.95, 1.05, D)
@@ -487,6 +511,8 @@ LEFT_OUT = Question(
         "sum of the kernels": _left_out_of(average=lambda log_k, N: log_k.logsumexp(1)),
         "mean of the logarithms": _left_out_of(average=_mean_of_logarithms),
         "nearest neighbour only": _left_out_of(average=lambda log_k, N: log_k.amax(1)),
+        "h for a variance": lambda x, h: _left_out(x, h.sqrt()),
+        "own logarithm is 0": lambda x, h: _with_own(x, h),
         "h for its square": _left_out_of(lambda off, h: 0.5 * (off.square() / h).sum(-1)),
         "no half": _left_out_of(lambda off, h: (off / h).square().sum(-1)),
         "distance not squared": _left_out_of(lambda off, h: 0.5 * ((off / h).square().sum(-1) + 1e-20).sqrt()),
@@ -536,6 +562,11 @@ def _e_step_of(
 
 
 _e_step = _e_step_of()
+_joint = _e_step_of(end=lambda log_joint: log_joint)
+
+
+def _constant(x: Tensor) -> float:
+    return x.shape[1] / 2 * math.log(2 * math.pi)
 
 
 def _on_the_diagonal(off: Tensor, cov: Tensor) -> Tensor:
@@ -609,11 +640,14 @@ E_STEP = Question(
         "volume of the diagonal": _e_step_of(volume=lambda cov: -0.5 * cov.diagonal(dim1=-2, dim2=-1).log().sum(-1)),
         "distance without its half": _e_step_of(half=1.0),
         "covariance not inverted": _e_step_of(lambda off, cov: (off * (cov @ off.unsqueeze(-1)).squeeze(-1)).sum(-1)),
+        "covariance for the precision": lambda x, weight, mean, cov: _e_step(x, weight, mean, torch.linalg.inv(cov)),
         "covariance ignored": _e_step_of(lambda off, cov: (off**2).sum(-1)),
         "diagonal only": _e_step_of(_on_the_diagonal),
         "distance not squared": _e_step_of(lambda off, cov: _mahalanobis(off, cov).sqrt()),
         "normalised over the points": _e_step_of(end=lambda log_joint: log_joint.log_softmax(0)),
-        "not normalised": _e_step_of(end=lambda log_joint: log_joint),
+        "not normalised": lambda x, *rest: _joint(x, *rest) - _constant(x),
+        "not normalised, no constant": _joint,
+        "densities alone": lambda x, weight, *rest: _joint(x, torch.ones_like(weight), *rest) - _constant(x),
         "no logarithm": _e_step_of(end=lambda log_joint: log_joint.softmax(1)),
         "logarithms divided by their sum": _e_step_of(end=lambda log_joint: log_joint / log_joint.sum(1, keepdim=True)),
         "less the largest": _e_step_of(end=lambda log_joint: log_joint - log_joint.amax(1, keepdim=True)),
