@@ -15,6 +15,7 @@ from tools.sources import BOOK, Page, chapters, exercises, filled
 CHAPTERS, EXERCISES, TERMS = chapters(), exercises(), glossary.terms()
 EVERY = {one.number: one for chapter in CHAPTERS for one in equations.equations(chapter)}
 PLANS = teaching.plans()
+WRITTEN = [term for term in TERMS if term.at.partition("#")[0] in {chapter.path.stem for chapter in CHAPTERS}]
 
 
 def each(items):
@@ -137,6 +138,9 @@ def test_a_tolerance_reads_as_it_was_meant():
 
 @each(TERMS)
 def test_a_term_leads_to_a_heading_that_exists_and_to_a_section_that_speaks_of_it(item):
+    if item not in WRITTEN:
+        assert item.at.partition("#")[0] in pages.table()["chapters"], "a term may wait for its chapter, and for no other"
+        return
     place = item.introduced(CHAPTERS)
     assert place, f"{item.name}: {item.at} is no heading of a chapter"
     assert any(item.stands(section.prose) for section in place[1]), f"{item.at} does not speak of it by any of its names"
@@ -147,8 +151,8 @@ def test_every_name_belongs_to_one_term():
     names = collections.Counter(name.casefold() for term in TERMS for name in (*term.names, *term.search))
     assert not [name for name, count in names.items() if count > 1]
     page = (BOOK / "glossary.md").read_text(encoding="utf-8")
-    assert re.findall(r"^- \*\*(.+?)\*\*", page, re.MULTILINE) == [term.name for term in TERMS]
-    assert len(TERMS) >= 150
+    assert re.findall(r"^- \*\*(.+?)\*\*", page, re.MULTILINE) == [term.name for term in WRITTEN]
+    assert len(WRITTEN) >= 150
 
 
 def test_words_are_found_whole_and_in_the_plural():

@@ -90,7 +90,9 @@ def terms() -> list[Term]:
 
 def page() -> str:
     """The glossary and index."""
-    every, pages = terms(), chapters()
+    pages = chapters()
+    here = {page.path.stem for page in pages}
+    every = [term for term in terms() if term.at.partition("#")[0] in here]  # others wait for their chapter
     letters = sorted({term.letter for term in every})
     lines = [
         "# Glossary and index",
