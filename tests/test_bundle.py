@@ -37,6 +37,15 @@ def test_the_same_pages_make_the_same_bytes(book, tmp_path):
     assert first.read_bytes() == second.read_bytes()
 
 
+def test_what_a_browser_refuses_without_a_server_is_left_out(book, tmp_path):
+    preload = '<link rel="preload" as="font" type="font/woff2" crossorigin href="a.woff2" />'
+    kept = '<link rel="preload" as="script" href="a.js" />\n<p>text</p>'
+    (book / "book" / "index.html").write_text(f"  {preload}\n{kept}", encoding="utf-8")
+    bundle.bundle(book, tmp_path / "book.zip", "1.2.3")
+    with zipfile.ZipFile(tmp_path / "book.zip") as archive:
+        assert archive.read("gencourse-1.2.3/book/index.html").decode() == kept
+
+
 def test_without_a_rendered_book_it_says_so(tmp_path):
     with pytest.raises(SystemExit, match=r"there is no rendered book in .*`make book` makes it"):
         bundle.bundle(tmp_path, tmp_path / "book.zip", "1.2.3")

@@ -2,9 +2,11 @@
 
     python -m tools.bundle          after `make book`; `make zip` does both
 
-Pages, formulas, explorers and search need no server, so the book is packed as it is. The same pages make the same bytes.
+Pages, formulas, explorers and search need no server, so the book is packed nearly as it is. The same pages make the
+same bytes.
 """
 
+import re
 import sys
 import zipfile
 from pathlib import Path
@@ -12,6 +14,7 @@ from pathlib import Path
 from tools.notebooks import root
 
 LEFT_OUT = ("404.html", "objects.inv", ".buildinfo", ".nojekyll")  # for servers and for Sphinx
+PRELOAD = re.compile(rb'[ \t]*<link rel="preload"[^>]*crossorigin[^>]*>\n?')  # browsers refuse it where there is no server
 EPOCH = (1980, 1, 1, 0, 0, 0)  # the first date that the format knows, for every file
 README = """gencourse {version}: generative models, read and run
 
@@ -35,7 +38,8 @@ def bundle(book: Path, out: Path, version: str) -> int:
     with zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
         archive.writestr(_entry(f"{name}/README.txt"), README.format(version=version))
         for path in files:
-            archive.writestr(_entry(f"{name}/{path.relative_to(book).as_posix()}"), path.read_bytes())
+            content = PRELOAD.sub(b"", path.read_bytes()) if path.suffix == ".html" else path.read_bytes()
+            archive.writestr(_entry(f"{name}/{path.relative_to(book).as_posix()}"), content)
     partial.replace(out)
     return len(files) + 1
 

@@ -1,12 +1,14 @@
 """The built pages in a real browser whose network ends at loopback."""
 
 import re
+import zipfile
 from pathlib import Path
 
 import pytest
 from chromium import Visit
 
 from gencourse.metrics.answers import read_answers
+from tools.bundle import bundle
 
 pytestmark = pytest.mark.browser
 
@@ -613,6 +615,31 @@ def test_from_any_wrong_address_the_front_page_is_a_click_away(visit, address, b
     links = seen.page.evaluate("() => [...document.querySelectorAll('a')].map((a) => a.href)")
     assert links == [f"{root}book/index.html", f"{root}book/lecture-map.html"]
     assert seen.page.evaluate("document.querySelector('form').action") == f"{root}search.html"
+
+
+def test_the_packed_book_is_read_from_files(browser, book, tmp_path):
+    bundle(book, tmp_path / "book.zip", "0")
+    with zipfile.ZipFile(tmp_path / "book.zip") as archive:
+        archive.extractall(tmp_path)
+    context = browser.new_context(offline=True)
+    context.set_default_timeout(600_000)
+    page, errors = context.new_page(), []
+    page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.goto((tmp_path / "gencourse-0" / "book" / "09-vae.html").as_uri())
+    page.evaluate("async () => { await window.MathJax.startup.promise; await document.fonts.ready; }")
+    page.locator(".gencourse-explorer[data-live]").first.wait_for()
+    seen = page.evaluate("""async () => {
+      const images = [...document.querySelectorAll("article img")];
+      for (const image of images) { image.loading = "eager"; await image.decode(); }
+      return [images.length, document.querySelectorAll("mjx-container").length, document.fonts.check("16px MJXTEX")];
+    }""")
+    assert seen[0] > 10 and seen[1] > 100 and seen[2]
+    page.goto((tmp_path / "gencourse-0" / "search.html").as_uri() + "?q=mode+collapse")
+    page.locator("#search-results li a").first.click()
+    page.wait_for_url("**/book/*.html*")
+    assert not [error for error in errors if not KNOWN.search(error)]
+    context.close()
 
 
 def test_the_logo_is_that_of_the_page_s_ground(visit, address):
