@@ -91,7 +91,7 @@ class Density(NamedTuple):
 
 
 def tv_floor(n: int, shares: Tensor) -> float:
-    """The expected total variation between a distribution and `n` draws from it: Eq. (2.11) of the book.
+    """The expected total variation between a distribution and `n` draws from it: Eq. (2.12) of the book.
 
     Each share q adds half the mean absolute deviation of a binomial count from n q, which has a closed form (De Moivre, 1730).
 
