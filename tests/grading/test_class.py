@@ -67,8 +67,8 @@ def test_the_marks_are_those_that_were_written_down(user, jobs, handed_in, tmp_p
 
 @pytest.mark.weekly
 def test_the_archives_marks_are_the_same(tmp_path):
-    if class_of_sixty.interpreter() is None:
-        pytest.skip("needs an interpreter that all may read")
+    if not sandbox._is_root() or shutil.which("unshare") is None or class_of_sixty.interpreter() is None:
+        pytest.skip("needs to be root, unshare and an interpreter that all may read")
     for folder in (tmp_path, *tmp_path.parents[:2]):
         folder.chmod(0o755)
     archives = {number: gradescope.archive(number, tmp_path / f"{number}.zip", b"0123456789abcdef") for number in FULL}
