@@ -10,7 +10,8 @@ nothing else to know: all 14 are trained on, and the model is measured against t
 The same care for all: 2000 steps, batches of 56 (each pattern four times), Adam, a cosine schedule, weights averaged with 0.99,
 no regularisation, and one of five rates. They are tried from the largest down, until the next is worse: which of two is better,
 14 000 samples say after 400 steps with a seed of their own, by their total variation from the data. That is a criterion which
-implicit models have, too. The networks' sizes were set once, by hand. Models that cannot be built on this world, or learn from something it has not, stand in the record with the reason.
+implicit models have, too. The networks' sizes were set once, by hand. Models that cannot be built on this world, or learn from
+something it has not, stand in the record with the reason.
 
 A record is one run. `stage` is "choice" (of the rate) or "run"; `kl`, `bound`, `off` and `tv` are of the density and `kind` says
 how they were found; `sampled` has [total variation, share of no pattern, patterns covered] of the samples; `training` and
