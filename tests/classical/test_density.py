@@ -48,12 +48,12 @@ def densities(x):
 @pytest.mark.parametrize("x", [on_the_line(), moons()], ids=["1-d", "2-d"])
 def test_it_integrates_to_one_and_samples_follow_it(kind, x):
     density, D = densities(x)[kind], x.shape[1]
-    side, n = (600, 20_000)
+    side, n = {1: 2000, 2: 250}[D], 20_000
     low, high = x.amin(0) - 3, x.amax(0) + 3
     axes = [low[d] + (torch.arange(side) + 0.5) * (high[d] - low[d]) / side for d in range(D)]
     grid = torch.cartesian_prod(*axes).view(-1, D)
     mass = density.log_prob(grid).exp() * (high - low).prod() / side**D
-    assert float(mass.sum()) == pytest.approx(1, abs=0.01 if kind == "histogram" else 1e-4)  # a grid cuts through cells
+    assert float(mass.sum()) == pytest.approx(1, abs=0.02 if kind == "histogram" else 1e-3)  # a grid cuts through cells
     drawn = density.sample(n, generator=generator(1))
     assert drawn.shape == (n, D) and torch.equal(drawn, density.sample(n, generator=generator(1)))
     for d in range(D):
