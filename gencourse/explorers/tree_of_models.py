@@ -1,5 +1,6 @@
 """The lecture's tree of models (slide 16), drawn from the catalogue: what each can do, and a sample of each."""
 
+import base64
 import html
 import importlib.metadata
 import inspect
@@ -18,6 +19,7 @@ from PIL import Image
 from gencourse import catalog
 from gencourse.entry import BRANCHES, Entry
 from gencourse.explorers.base import Explorer
+from gencourse.explorers.tree_samples import Sample, samples
 from gencourse.kinds import Approximate, GenerativeModel, Implicit, Tractable
 from gencourse.viz.theme import DPI, Picture
 
@@ -148,9 +150,10 @@ class TreeOfModels(Explorer):
     def __init__(self, chosen: str = "vae") -> None:
         catalog.entry(chosen)
         can = {entry.name: abilities(entry.cls) for entry in catalog.MODELS}
+        drawn = samples()
         state = {
             "tree": _branches(()),
-            "models": {entry.name: _sent(entry, can[entry.name]) for entry in catalog.MODELS},
+            "models": {entry.name: _sent(entry, can[entry.name], drawn.get(entry.name)) for entry in catalog.MODELS},
             "questions": [
                 {"text": text, "yes": [name for name, one in can.items() if getattr(one, aspect) in keys]}
                 for text, aspect, keys in QUESTIONS
@@ -182,7 +185,7 @@ ALT = (
 )
 
 
-def _sent(entry: Entry, can: Abilities) -> dict[str, Any]:
+def _sent(entry: Entry, can: Abilities, sample: Sample | None) -> dict[str, Any]:
     """What the page is told of a model."""
     says = re.split(r"(?<=\.)\s", inspect.cleandoc(entry.cls.__doc__ or "").replace("\n", " "))[0].replace("`", "")
     facts = [[ASPECTS[aspect], key, *SAID[aspect][key]] for aspect, key in vars(can).items()]
@@ -194,6 +197,7 @@ def _sent(entry: Entry, can: Abilities) -> dict[str, Any]:
         "paper": paper(entry),
         "slides": entry.slides,
         "code": entry.path.replace(":", "."),
+        "sample": sample and {"png": base64.b64encode(sample.png).decode(), "says": sample.says},
     }
 
 
@@ -257,7 +261,7 @@ def layout(*, most: int = 7, column: float = 120.0, level: float = 50.0) -> tupl
     titles = {model.name: (model.title, model.chapter) for model in catalog.MODELS}
     boxes: list[Box] = []
     lines: list[list[tuple[float, float]]] = []
-    high, leaf, gap = 28.0, 40.0, 5.0
+    high, leaf, gap = 28.0, 44.0, 5.0
 
     def columns(branch: dict[str, Any]) -> int:
         return sum(map(columns, branch["branches"])) + -(-len(branch["models"]) // most)
@@ -266,7 +270,7 @@ def layout(*, most: int = 7, column: float = 120.0, level: float = 50.0) -> tupl
         """Draw a branch from its left edge; where its middle is."""
         wide, top = columns(branch) * column, depth * level
         middle = left + wide / 2
-        width = min(wide - gap, 7.6 * len(branch["title"]) + 24)
+        width = min(wide - gap, 8.6 * len(branch["title"]) + 24)
         boxes.append(Box(middle - width / 2, top, width, high, (branch["title"],), family))
         at, middles = left, []
         for below in branch["branches"]:
@@ -283,7 +287,7 @@ def layout(*, most: int = 7, column: float = 120.0, level: float = 50.0) -> tupl
         for k, name in enumerate(branch["models"]):
             title, chapter = titles[name]
             x, y = left + (k // rows) * column, top + level + (k % rows) * (leaf + gap)
-            text = tuple(textwrap.wrap(title, 17))
+            text = tuple(textwrap.wrap(title, 15))
             boxes.append(Box(x + gap / 2, y, column - gap, leaf, text, f"{family} leaf", chapter))
         return middle
 
@@ -303,7 +307,7 @@ def lying(*, width: float = 360.0, indent: float = 14.0) -> tuple[list[Box], lis
         """Draw a branch from `y` on; where its middle is."""
         nonlocal y
         left, middle = depth * indent, y + high / 2
-        boxes.append(Box(left, y, min(width - left, 8.2 * len(branch["title"]) + 24), high, (branch["title"],), family))
+        boxes.append(Box(left, y, min(width - left, 8.6 * len(branch["title"]) + 24), high, (branch["title"],), family))
         y += high + gap
         column = (width - left - indent + gap) / 2
         for k, name in enumerate(branch["models"]):
@@ -332,7 +336,7 @@ def svg(*, upright: bool = True) -> str:
     ]
     for box in boxes:
         fill, ink = COLOURS[box.colour]
-        size = 12 if box.chapter else 13.5
+        size = (13 if upright else 12) if box.chapter else 14
         first = box.y + box.height / 2 + size * 0.35 - (len(box.lines) - 1) * size * 0.54
         shape = f'<rect x="{box.x:g}" y="{box.y:g}" width="{box.width:g}" height="{box.height:g}" rx="6" fill="{fill}"/>'
         text = "".join(

@@ -1,6 +1,7 @@
 """The tree has every model as a leaf, every leaf leads to its chapter, and what it says of a model is what the model does."""
 
 import copy
+import io
 import json
 import re
 from collections import Counter
@@ -8,16 +9,19 @@ from itertools import pairwise
 from pathlib import Path
 from xml.etree import ElementTree
 
+import numpy as np
 import pytest
 import torch
 from opening import opening
+from PIL import Image
 from pybtex.database import parse_file
 from torch.overrides import TorchFunctionMode
 
 from gencourse import catalog
 from gencourse.checks import every_example
 from gencourse.explorers import TreeOfModels
-from gencourse.explorers.tree_of_models import ASPECTS, BRANCHES, QUESTIONS, SAID, abilities, layout, paper, svg
+from gencourse.explorers.tree_of_models import ASPECTS, BRANCHES, QUESTIONS, SAID, abilities, layout, lying, paper, svg
+from gencourse.explorers.tree_samples import RECIPE, STEPS, samples
 from gencourse.kinds import GenerativeModel
 from gencourse.space import Space
 
@@ -182,6 +186,22 @@ def test_what_is_no_kind_of_model_is_refused():
         TreeOfModels("vea")
 
 
+@every_model
+def test_every_model_has_a_sample_and_it_is_said_how_it_came_about(entry):
+    sample = samples()[entry.name]
+    run, recipe = sample.run, entry.recipe(sample.run["recipe"])
+    assert run["of"] == recipe.fit["steps"] and run["steps"] == STEPS.get(entry.name, run["of"]) <= run["of"]
+    assert f"{run['steps']:,}" in sample.says and recipe.name in sample.says and run["data"] in sample.says
+    with Image.open(io.BytesIO(sample.png)) as image:
+        pixels = np.asarray(image.convert("RGB")).astype(float)
+    assert pixels.shape[0] < 100 and pixels.shape[1] < 100 and pixels.std() > 10
+
+
+def test_the_samples_are_small_and_are_no_other_models():
+    assert set(samples()) == {entry.name for entry in catalog.MODELS} > set(STEPS) | set(RECIPE)
+    assert (BOOK.parent / "gencourse" / "explorers" / "tree_samples.npz").stat().st_size < 300_000
+
+
 # --- the tree ----------------------------------------------------------------------------------------------------------
 
 
@@ -202,23 +222,25 @@ def test_every_model_is_a_leaf_once_and_on_its_branch(explorer):
 
 def test_every_leaf_leads_to_a_chapter_that_is_there(explorer):
     without_script = re.findall(r'<a href="([^"]+)">', explorer.fallback())
-    drawn = [a.attrib["href"] for a in ElementTree.fromstring(svg()).iter("{http://www.w3.org/2000/svg}a")]
     expected = sorted(f"{entry.chapter}.ipynb" for entry in catalog.MODELS)
-    assert sorted(without_script) == expected and sorted(drawn) == [f"../{name}" for name in expected]
+    assert sorted(without_script) == expected
+    for upright in (True, False):
+        drawn = ElementTree.fromstring(svg(upright=upright)).iter("{http://www.w3.org/2000/svg}a")
+        assert sorted(a.attrib["href"] for a in drawn) == [f"../{name}" for name in expected]
     assert all((BOOK / name).is_file() for name in expected)
 
 
-def test_boxes_of_the_picture_do_not_overlap_and_hold_their_text():
-    boxes, lines = layout()
+@pytest.mark.parametrize("drawing", [layout, lying])
+def test_boxes_of_the_picture_do_not_overlap_and_hold_their_text(drawing):
+    boxes, lines = drawing()
     for i, a in enumerate(boxes):
         for b in boxes[:i]:
             apart_x = a.x + a.width <= b.x or b.x + b.width <= a.x
             assert apart_x or a.y + a.height <= b.y or b.y + b.height <= a.y
-        size = 12 if a.chapter else 13.5
+        size = (13 if drawing is layout else 12) if a.chapter else 14
         assert max(map(len, a.lines)) * 0.56 * size < a.width and len(a.lines) * 1.08 * size <= a.height
-    assert sorted(" ".join(box.lines) for box in boxes if box.chapter) == sorted(
-        entry.title.replace("-w", "- w") for entry in catalog.MODELS
-    )
+    titles = sorted(entry.title.replace(" ", "") for entry in catalog.MODELS)
+    assert sorted("".join(box.lines).replace(" ", "") for box in boxes if box.chapter) == titles
     assert all(x1 == x2 or y1 == y2 for line in lines for (x1, y1), (x2, y2) in pairwise(line))
 
 
@@ -262,6 +284,9 @@ def test_the_page_says_of_every_model_what_python_says(opened):
         assert row(page, "Paper") == paper(entry)
         assert row(page, "Slides") == (entry.slides or "beside the lecture")
         assert row(page, "Code") == entry.path.replace(":", ".")
+        assert page.locator(".panel figcaption").text_content() == samples()[entry.name].says
+        assert page.locator(".panel img").get_attribute("alt") == f"Samples of {entry.title}: {samples()[entry.name].says}"
+        assert page.locator(".panel img").evaluate("async (image) => { await image.decode(); return image.naturalWidth; }") > 40
     assert not seen.elsewhere
 
 
