@@ -40,7 +40,7 @@ STEPS = {
     "diagonal_bilstm": 250,
     "pixelcnn_pp": 400,
     "multiscale": 500,
-    "realnvp": 1000,
+    "realnvp": 1500,
     "glow": 500,
     "ffjord": 150,
     "rbm": 5000,

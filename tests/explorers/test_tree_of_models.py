@@ -131,7 +131,10 @@ def test_the_latent_space_that_is_said_is_there(entry):
     elif said == "levels":
         assert model.draw_prior(3).shape == (3, *model.space.shape)
     elif said == "hidden":
-        assert "hidden" in dict(entry.options)
+        x = torch.randint(2, (5, *model.space.shape), generator=generator)
+        few, more = (built(entry, hidden=units) for units in (1, 4))
+        count = [sum(p.numel() for p in one.parameters()) for one in (few, more)]
+        assert count[0] < count[1] and few.free_energy(x).shape == more.free_energy(x).shape == (5,)  # summed over them
     elif said == "noise":
         z, context = model.draw_latent(3, generator=generator), model.example_context(3, generator=generator)
         assert z.shape == (3, model.latent)
@@ -188,6 +191,7 @@ def test_what_is_no_kind_of_model_is_refused():
 
 @every_model
 def test_every_model_has_a_sample_and_it_is_said_how_it_came_about(entry):
+    assert entry.name in samples(), f"it has none: python -m gencourse.explorers.tree_samples {entry.name}"
     sample = samples()[entry.name]
     run, recipe = sample.run, entry.recipe(sample.run["recipe"])
     assert run["of"] == recipe.fit["steps"] and run["steps"] == STEPS.get(entry.name, run["of"]) <= run["of"]
