@@ -125,6 +125,7 @@ def page() -> str:
         "Below each stands what its two sides were computed from, how closely they agree, and the section where it is",
         "derived. The tolerance is absolute, in the units of the two sides; where a formula is checked several times, it is the",
         "largest. *Exactly* means that not a bit differs, as for whole numbers. The number leads to the formula's place.",
+        "Terms are in the [glossary](glossary.md), symbols on the page on [notation](notation.md).",
         "",
     ]
     count = pages = 0

@@ -148,7 +148,7 @@ def page() -> str:
     lines += [
         "",
         "The times of exercises are those that their questions state, *What if?* included. A question that trains says how long",
-        "a call may take.",
+        "a call may take. [Teaching with this book](teaching.md) makes courses of both.",
         "",
     ]
     if smoke:
