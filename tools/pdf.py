@@ -40,7 +40,8 @@ def pages(toc: dict[str, Any]) -> list[tuple[str, list[str]]]:
                 yield entry["file"]
             yield from files(entry.get("sections", []))
 
-    return [("", [toc["root"]]), *((part["caption"], list(files(part["chapters"]))) for part in toc["parts"])]
+    parts = [("", [toc["root"]]), *((part["caption"], list(files(part["chapters"]))) for part in toc["parts"])]
+    return [(caption, names) for caption, names in parts if names]
 
 
 def anchor(page: str, fragment: str = "") -> str:
@@ -78,6 +79,10 @@ def article(text: str, page: str, printed: set[str], public: str) -> Any:
     for cell in found.select("div.cell"):  # what only prepared has nothing left
         if not cell.get_text(strip=True) and not cell.find(["img", "svg", "table"]):
             cell.decompose()
+    for token in found.select(
+        "pre :is(span.n, span.p, span.o, span.w)"
+    ):  # these have no colour; as many tags would double the file
+        token.unwrap()
     for element in found.find_all(id=True):
         element["id"] = anchor(page, str(element["id"]))
     for link in found.find_all("a", href=True):
