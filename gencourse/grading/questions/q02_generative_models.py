@@ -92,6 +92,9 @@ KL: Question = Question(
         "distance from the middle": _both_of(_middle),
         "softmax of probabilities": _both_of(lambda p, q: _terms(p.softmax(1), q.softmax(1))),
         "0 log 0": _both_of(lambda p, q: p * (p / q).log()),
+        "0 times the other's logarithm": _both_of(lambda p, q: torch.xlogy(p, p) - p * q.log()),
+        "sum of both": lambda p, q: _both(p, q).sum(1, keepdim=True).expand(-1, 2),
+        "cut off": _both_of(lambda p, q: _terms(p.clamp(min=1e-12), q.clamp(min=1e-12))),
         "small number added": _both_of(lambda p, q: p * ((p + 1e-8) / (q + 1e-8)).log()),
         "what is impossible left out": _both_of(_where_both),
         "all zeros are infinite": _both_of(lambda p, q: torch.where((p > 0) & (q > 0), _terms(p, q), torch.inf)),
@@ -174,6 +177,9 @@ COUNTING = Question(
         "no pseudo-count": _counted_of(pseudo=lambda alpha, counts: 0.0, total=lambda N, alpha, S: N),
         "pseudo-count not in the total": _counted_of(total=lambda N, alpha, S: N),
         "pseudo-count once in the total": _counted_of(total=lambda N, alpha, S: N + alpha),
+        "pixels for patterns in the total": lambda x, alpha: _counted_of(total=lambda N, alpha, S: N + alpha * x.shape[1])(
+            x, alpha
+        ),
         "one for alpha": lambda x, alpha: _counted(x, (alpha > 0).to(x)),
         "unseen patterns only": _counted_of(pseudo=lambda alpha, counts: alpha * (counts == 0), end=lambda p: p / p.sum()),
         "patterns that were seen only": _counted_of(pseudo=lambda alpha, counts: alpha * (counts > 0), end=lambda p: p / p.sum()),
@@ -187,13 +193,18 @@ def _invert_of(
     mass: Callable = lambda edges, weight: weight / weight.sum(),
     uniform: Callable = lambda u: u,
     place: Callable = lambda low, high, rest, u: low + rest * (high - low),
+    above: bool = True,
 ) -> Callable:
-    """The draw, one part replaced: how much a bin has, which uniform numbers are used, where in the bin it falls."""
+    """The draw, one part replaced: how much a bin has, which uniform numbers are used, where in the bin it falls.
+
+    Args:
+        above: whether the sum of masses must be above u, or may be u.
+    """
 
     def sample(edges: Tensor, weight: Tensor, u: Tensor) -> Tensor:
         p, u = mass(edges, weight), uniform(u)
         F = p.cumsum(0)
-        k = torch.searchsorted(F.contiguous(), u.contiguous(), right=True).clamp(max=len(p) - 1)
+        k = torch.searchsorted(F.contiguous(), u.contiguous(), right=above).clamp(max=len(p) - 1)
         rest = (u - (F - p)[k]) / p[k]
         return place(edges[k], edges[k + 1], rest, u)
 
@@ -272,6 +283,7 @@ INVERSION = Question(
         "straight line": _straight_line,
         "not added up": _without_adding,
         "bins in another order": _ordered,
+        "0 divided by 0": _invert_of(above=False),
         "zero falls into an empty bin": lambda edges, weight, u: torch.where(u > 0, _invert(edges, weight, u), edges[0]),
     },
 )
@@ -279,11 +291,18 @@ INVERSION = Question(
 # --- 2.4 what a model can say -----------------------------------------------------------------------------------------
 
 
-def _known_of(
-    single: Callable = lambda a, b, far: ((a, a), (a, 0 * a), (-far, 0 * a), (-far, 0 * a)),
-    ratio: Callable = lambda a, b, far: ((a - b, a - b), (a, -b), (a - b, a - b), (-far, far)),
-) -> Callable:
-    """What each kind says of log p(a), and of the logarithm of p(a) / p(b): least and largest."""
+def _single(a: Tensor, b: Tensor, far: Tensor) -> tuple:
+    """Least and largest of log p(a), kind by kind."""
+    return (a, a), (a, torch.zeros_like(a)), (-far, torch.zeros_like(a)), (-far, torch.zeros_like(a))
+
+
+def _ratio(a: Tensor, b: Tensor, far: Tensor) -> tuple:
+    """Least and largest of log p(a) - log p(b), kind by kind."""
+    return (a - b, a - b), (a, -b), (a - b, a - b), (-far, far)
+
+
+def _known_of(single: Callable = _single, ratio: Callable = _ratio) -> Callable:
+    """What each kind says of log p(a), and of the logarithm of p(a) / p(b): one of them replaced."""
 
     def what_is_known(kind: Tensor, a: Tensor, b: Tensor, far: Tensor) -> Tensor:
         far = far.expand_as(a)
@@ -294,6 +313,12 @@ def _known_of(
 
 
 _known = _known_of()
+
+
+def _ends(value: float, kind: Tensor, a: Tensor, b: Tensor, far: Tensor) -> Tensor:
+    """Something else than `far` where there is no end."""
+    right = _known(kind, a, b, far)
+    return torch.where(right.abs() == far, value * right.sign(), right)
 
 
 def _reported(rng: np.random.Generator, n: int = 3) -> Drawn:
@@ -322,10 +347,19 @@ QUERIES = Question(
         "least difference of bounds": _known_of(
             ratio=lambda a, b, far: ((a - b, a - b), (a - b, far), (a - b, a - b), (-far, far))
         ),
+        "difference of bounds up to 0": _known_of(
+            ratio=lambda a, b, far: ((a - b, a - b), (a, 0 * a), (a - b, a - b), (-far, far))
+        ),
+        "difference of bounds without b": _known_of(
+            ratio=lambda a, b, far: ((a - b, a - b), (a, -a), (a - b, a - b), (-far, far))
+        ),
         "bounds say nothing of a difference": _known_of(
             ratio=lambda a, b, far: ((a - b, a - b), (-far, far), (a - b, a - b), (-far, far))
         ),
         "a bound from above": _known_of(single=lambda a, b, far: ((a, a), (-far, a), (-far, 0 * a), (-far, 0 * a))),
+        "no end above": _known_of(single=lambda a, b, far: ((a, a), (a, far), (-far, far), (-far, far))),
+        "infinite ends": lambda *inputs: _ends(torch.inf, *inputs),
+        "no number at the ends": lambda *inputs: _ends(torch.nan, *inputs),
         "no end above a bound": _known_of(single=lambda a, b, far: ((a, a), (a, far), (-far, 0 * a), (-far, 0 * a))),
         "unnormalised taken for exact": _known_of(single=lambda a, b, far: ((a, a), (a, 0 * a), (a, a), (-far, 0 * a))),
         "unnormalised taken for a bound": _known_of(single=lambda a, b, far: ((a, a), (a, 0 * a), (a, 0 * a), (-far, 0 * a))),
@@ -362,6 +396,12 @@ def _variation_of(
 
 
 _variation = _variation_of()
+
+
+def _from_frequencies(counts: Tensor, p: Tensor) -> Tensor:
+    """The floor computed from what was drawn."""
+    f = counts / counts.sum(1, keepdim=True)
+    return torch.stack([_variation(counts, p)[:, 0], _variation(counts, f)[:, 1]], dim=1)
 
 
 def _samplers(rng: np.random.Generator, B: int, K: int) -> Inputs:
@@ -402,6 +442,9 @@ VARIATION = Question(
         "floor of all draws": _variation_of(
             floor=lambda n, p: 0.5 * (2 * p * (1 - p) / (math.pi * n.sum()) + 0 * n).sqrt().sum(1)
         ),
+        "no pi": _variation_of(floor=lambda n, p: 0.5 * (2 * p * (1 - p) / n).sqrt().sum(1)),
+        "frequencies for the truth": _from_frequencies,
+        "divided by the column": _variation_of(share=lambda counts: counts / counts.sum(0)),
         "one draw": _variation_of(floor=lambda n, p: 0.5 * (2 * p * (1 - p) / math.pi + 0 * n).sqrt().sum(1)),
     },
 )
@@ -530,6 +573,19 @@ def _one_by_one(divergence: Tensor) -> Tensor:
     return divergence[:, 0].argmin() * divergence.shape[1] + divergence[0].argmin()
 
 
+def _densities(grid: Tensor, means: Tensor, sds: Tensor) -> Tensor:
+    """The Gaussians' log-densities, which the grid cuts off."""
+    return torch.distributions.Normal(means[:, None, None], sds[:, None]).log_prob(grid)
+
+
+def _by_moments(p: Tensor, grid: Tensor, means: Tensor, sds: Tensor) -> Tensor:
+    """For the first fit the candidates that are nearest to the distribution's own mean and standard deviation."""
+    mean = p @ grid
+    sd = (p @ grid**2 - mean**2).sqrt()
+    near = [listed[(listed - own[:, None]).abs().argmin(1)] for listed, own in ((means, mean), (sds, sd))]
+    return torch.stack([torch.stack(near, dim=1), _fits(p, grid, means, sds)[:, 1]], dim=1)
+
+
 def _squared_error(p: Tensor, log_q: Tensor) -> Tensor:
     return (log_q.exp() - p).square().sum(-1)
 
@@ -586,6 +642,9 @@ FITS: Question = Question(
         "largest divergence": _fits_of(choose=lambda divergence: divergence.argmax()),
         "variance for the standard deviation": _fits_of(candidates=lambda grid, means, sds: _gaussians(grid, means, sds.sqrt())),
         "not normalised": _fits_of(candidates=_exponents),
+        "densities as they are": _fits_of(candidates=_densities),
+        "densities times the spacing": _fits_of(candidates=lambda *at: _densities(*at) + (at[0][1] - at[0][0]).log()),
+        "moments": _by_moments,
         "no half": _fits_of(candidates=lambda grid, means, sds: _gaussians(grid, means, sds / math.sqrt(2))),
         "normalised over the candidates": _fits_of(
             candidates=lambda *at: _exponents(*at).flatten(0, 1).log_softmax(0).reshape_as(_exponents(*at))
