@@ -598,7 +598,7 @@ def _two_hills(rng: np.random.Generator, grid: np.ndarray, log_q: Tensor) -> np.
     """Two hills of different height and width, of which no two candidates are about as good, (G,)."""
     while True:
         side, share = rng.choice([-1, 1]), rng.uniform(0.55, 0.7)
-        at, width = side * rng.uniform(1.8, 3.2, 2) * [1, -1], rng.permutation([rng.uniform(0.5, 0.65), rng.uniform(0.75, 1.0)])
+        at, width = side * rng.uniform(2.3, 3.2, 2) * [1, -1], rng.permutation([rng.uniform(0.5, 0.65), rng.uniform(0.75, 1.0)])
         hills = np.exp(-0.5 * ((grid[:, None] - at) / width) ** 2) / width
         p = hills @ [share, 1 - share] + 1e-6
         p /= p.sum()
