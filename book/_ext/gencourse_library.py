@@ -22,7 +22,7 @@ PAGES = {
         "Classical methods": ("classical.*",),
         "Training": ("train", "recipes", "runs", "entry", "catalog", "profile"),
         "Evaluation": ("metrics.*",),
-        "Checks": ("checks",),
+        "Checks": ("checks", "checks.exact_world"),
         "Pictures": ("viz", "explorers"),
     },
     "<!-- the models -->": {
