@@ -19,7 +19,7 @@ AXE = Path(__file__).parent / "axe" / "axe.min.js"
 THEME = {
     "summary-name": r"summary|details",  # chevrons of the sidebar
     "label-content-name-mismatch": r"search-button|toggle-hidden|above-input|copybtn",
-    "region": r"tooltip|skip|pst-|bd-|navbar|search|header|footer|dialog",
+    "region": r"tooltip|skip|pst-|bd-|navbar|search|header|footer|dialog|logo__",
     "duplicate-id": r"search-input",
     "duplicate-id-aria": r"search-input",
     "landmark-unique": r"nav|sidebar|bd-",
@@ -560,6 +560,18 @@ def change_a_relation(page, explorer):
     assert re.search(r"\d of 3 relations are obeyed in the picture", text.text_content())
 
 
+def climb_the_tree(page, explorer):
+    title, leaves = explorer.locator(".panel .title"), explorer.locator(".leaf")
+    leaves.filter(has_text="pix2pix").click()
+    assert title.text_content() == "pix2pix"
+    page.keyboard.press("Home")
+    assert title.text_content() == leaves.first.text_content()
+    explorer.get_by_role("radio", name="finds a z for an x?").check()
+    assert 0 < explorer.locator(".leaf.yes").count() < leaves.count()
+    for chapter in set(leaves.evaluate_all("(leaves) => leaves.map((leaf) => leaf.href)")):
+        assert page.request.get(chapter).ok, chapter
+
+
 # What is done to each explorer, by the beginning of its id.
 USES = {
     "manifold": drag_the_manifold,
@@ -578,6 +590,7 @@ USES = {
     "take_the_test": take_the_test,
     "from_noise_to_data": go_from_noise_to_data,
     "self_test": answer_the_questions,
+    "tree_of_models": climb_the_tree,
 }
 
 
