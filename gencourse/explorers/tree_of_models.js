@@ -28,9 +28,9 @@ const STYLE = `
   .frame:not(.wide) .leaf { padding: 0.45rem 0.6rem; }
   .frame:not(.wide) .leaves > .inside { flex: 1 1 100%; }
 
-  .wide .leaf { font-size: 0.8rem; text-align: center; min-height: 2.7em; display: grid; place-items: center; padding: 0.2rem 0.15rem; overflow-wrap: break-word; }
+  .wide .leaf { font-size: 0.77rem; text-align: center; min-height: 2.7em; display: grid; place-items: center; padding: 0.2rem 0.1rem; overflow-wrap: break-word; }
   .wide .tree { text-align: center; }
-  .wide .branch { font-size: 0.84rem; padding: 0.2rem 0.4rem; }
+  .wide .branch { font-size: 0.8rem; padding: 0.2rem 0.35rem; line-height: 1.25; }
   .wide .level { display: flex; padding-top: 0.8rem; position: relative; }
   .wide .level::before { content: ""; position: absolute; top: 0; left: 50%; height: 0.8rem; border-left: 2px solid #8888; }
   .wide .level > li { position: relative; padding-top: 0.8rem; flex: var(--columns) 1 0; }
@@ -59,7 +59,7 @@ const STYLE = `
   @media (forced-colors: active) { .branch, .leaf[aria-current], fieldset label:has(:checked) { forced-color-adjust: none; } }
 `;
 const MARKS = { yes: "\u2713", partly: "\u223c", no: "\u2717" };
-const WIDE = 700;  // CSS pixels that the tree needs to stand upright
+const WIDE = 680;  // CSS pixels that the tree needs to stand upright
 
 // Where a chapter is, seen from this page: a page of the book, a notebook in Jupyter, or the public address; "" if nobody knows.
 export function address(chapter, { root, path = "", home = "" }) {
