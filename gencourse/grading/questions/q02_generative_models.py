@@ -353,6 +353,9 @@ QUERIES = Question(
         "difference of bounds without b": _known_of(
             ratio=lambda a, b, far: ((a - b, a - b), (a, -a), (a - b, a - b), (-far, far))
         ),
+        "largest difference of bounds": _known_of(
+            ratio=lambda a, b, far: ((a - b, a - b), (a, a - b), (a - b, a - b), (-far, far))
+        ),
         "bounds say nothing of a difference": _known_of(
             ratio=lambda a, b, far: ((a - b, a - b), (-far, far), (a - b, a - b), (-far, far))
         ),
