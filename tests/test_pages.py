@@ -10,7 +10,7 @@ import pytest
 from gencourse.checks import equation
 from gencourse.grading import questions
 from tools import equations, glossary, pages, teaching, times
-from tools.sources import BOOK, Page, chapters, exercises, filled
+from tools.sources import BOOK, Page, anchor, chapters, exercises, filled
 
 CHAPTERS, EXERCISES, TERMS = chapters(), exercises(), glossary.terms()
 EVERY = {one.number: one for chapter in CHAPTERS for one in equations.equations(chapter)}
@@ -58,6 +58,20 @@ def test_what_is_written_by_hand_stays_where_parts_are_renewed():
     once = filled(text, {"a part": "new"})
     assert once == "Before.\n\n<!-- a part: begin -->\n\nnew\n\n<!-- a part: end -->\n\nAfter.\n"
     assert filled(once, {"a part": "new"}) == once
+
+
+@pytest.mark.parametrize("name", ["equations", "glossary", "run-times", "teaching"])
+def test_links_of_these_pages_lead_to_files_and_headings(name):
+    text = (BOOK / f"{name}.md").read_text(encoding="utf-8")
+    links = re.findall(r"\]\(([^)#\s]*)(?:#([^)]*))?\)", text)
+    assert links
+    anchors: dict[Path, set[str]] = {}
+    for target, place in set(links):
+        path = (BOOK / target).resolve() if target else BOOK / f"{name}.md"
+        assert path.exists(), target
+        if place and path not in anchors:
+            anchors[path] = {anchor(section.title) for section in Page(path).sections}
+        assert not place or place in anchors[path], f"{target}#{place}"
 
 
 # Equations
