@@ -129,6 +129,7 @@ def looked(browser, address, toc):
     found = {}
     for name in toc:
         context = browser.new_context(viewport={"width": 1280, "height": 900}, color_scheme="light")
+        context.set_default_timeout(600_000)  # as in `visit`
         seen = Visit(context.new_page())
         page = seen.page
         page.goto(f"{address}{name}.html", wait_until="load")
