@@ -223,8 +223,8 @@ def test_times_in_words():
         "an afternoon": None,
     }
     assert {words: times.in_minutes(words) for words in said} == said
-    runs = ("three minutes", "two to four minutes", "a minute or two", "a while")
-    assert [times.short(words) for words in runs] == ["3 min", "2–4 min", "1–2 min", "a while"]
+    runs = ("three minutes", "two to four minutes", "a minute or two", "half a minute", "a while")
+    assert [times.short(words) for words in runs] == ["3 min", "2–4 min", "1–2 min", "½ min", "a while"]
     assert [times.hours(minutes) for minutes in (0, 45, 60, 99, 150)] == ["0 h", "¾ h", "1 h", "1¾ h", "2½ h"]
 
 

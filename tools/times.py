@@ -83,6 +83,8 @@ def short(words: str) -> str:
     >>> short("a minute or two"), short("three minutes")
     ('1–2 min', '3 min')
     """
+    if words == "half a minute":
+        return "½ min"
     found = [str((TENS | NUMBERS)[word]) for word in re.findall(r"\w+", words) if word in TENS | NUMBERS]
     return f"{'–'.join(found)} min" if found and "minute" in words else words
 
