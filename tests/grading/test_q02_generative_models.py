@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from experiment_tests import assert_mistakes_are_told, assert_trained_to_full_points
+from experiment_tests import assert_mistakes_are_told, assert_trained_to_full_points, result
 from question_tests import assert_full_points, assert_keeps, ids
 from scipy.special import rel_entr
 from scipy.stats import entropy
@@ -351,6 +351,11 @@ def turned_pixels(x, states):
     """Each pattern, and what two turned pixels make of it, by the distance of Hamming."""
     far = torch.cdist(states, x, p=1)
     return (0.03**far * 0.97 ** (8 - far)).sum(1)
+
+
+def test_no_table_of_counts_has_all_points():
+    for seed in range(10):
+        assert result(EXPERIMENT, held_out_pseudo_count, seed).points == 3
 
 
 @pytest.mark.parametrize("learn", [EXPERIMENT.reference, mixture, turned_pixels], **ids)
