@@ -42,7 +42,7 @@ STEPS = {
     "multiscale": 500,
     "realnvp": 1500,
     "glow": 500,
-    "ffjord": 150,
+    "ffjord": 600,
     "rbm": 5000,
     "dcgan": 2000,
     "wgan": 2000,
