@@ -109,7 +109,8 @@ function scored(phrase) {
 
 // A stretch of the prose round the first place where most of the words stand, the words marked.
 function excerpt(text, query) {
-  const asked = new Set(wordings(key(query)).flatMap((wording) => wording.split(" "))), parts = text.split(/(\s+)/);
+  const here = key(text), said = wordings(key(query)).filter((wording, at) => !at || within(wording, here));
+  const asked = new Set(said.flatMap((wording) => wording.split(" "))), parts = text.split(/(\s+)/);
   const hit = parts.map((part) => terms(part).some((term) => asked.has(term)));
   let from = 0, most = -1;
   for (let i = 0; i < parts.length; i += 2) {
