@@ -161,7 +161,7 @@ def _some_chosen(rng: np.random.Generator, N: int, D: int, K: int) -> Inputs:
     while True:
         x = 1.5 * rng.standard_normal((N, D)) + rng.uniform(-1, 1, D)
         centres = x[rng.permutation(N)[:K]]
-        squared = ((x[:, None] - centres) ** 2).sum(-1)
+        squared = np.square(x[:, None] - centres).sum(-1)
         often = np.bincount(squared.argmin(1), minlength=K)
         largest = np.sort(squared.min(1))
         if often.min() >= 2 and 0.1 < largest[-1] - largest[-2] < 4:  # or its softmax is the farthest point for certain
@@ -759,7 +759,7 @@ def _arcs(rng: np.random.Generator, N: int = 400) -> Inputs:
     weight = np.repeat([share, 1 - share], 40) / 40
     x = centre[rng.choice(80, N, p=weight)] + _NOISE * rng.standard_normal((N, 2))
     points = rng.permutation(np.array(np.meshgrid(*[np.linspace(-4, 4, _SIDE)] * 2)).reshape(2, -1).T)
-    near = np.exp(-((points[:, None] - centre) ** 2).sum(-1) / (2 * _NOISE**2)) @ weight
+    near = np.exp(-np.square(points[:, None] - centre).sum(-1) / (2 * _NOISE**2)) @ weight
     p = near / near.sum()
     return {"x": x, "points": points, "_p": p, "_least": -(p * np.log(p)).sum()}
 

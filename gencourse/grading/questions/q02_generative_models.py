@@ -584,7 +584,7 @@ def _densities(grid: Tensor, means: Tensor, sds: Tensor) -> Tensor:
 def _by_moments(p: Tensor, grid: Tensor, means: Tensor, sds: Tensor) -> Tensor:
     """For the first fit the candidates that are nearest to the distribution's own mean and standard deviation."""
     mean = p @ grid
-    sd = (p @ grid**2 - mean**2).sqrt()
+    sd = (p * (grid - mean[:, None]).square()).sum(1).sqrt()
     near = [listed[(listed - own[:, None]).abs().argmin(1)] for listed, own in ((means, mean), (sds, sd))]
     return torch.stack([torch.stack(near, dim=1), _fits(p, grid, means, sds)[:, 1]], dim=1)
 
