@@ -8,4 +8,4 @@ Importing the package imports no model and touches no network. Start from the ta
 or import a model where it lives: ``from gencourse.variational.vae import VAE``.
 """
 
-__version__ = "0.1.0"
+__version__ = "1.0.0"
