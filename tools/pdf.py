@@ -1,6 +1,6 @@
 """Prints the rendered book as one PDF, _build/gencourse.pdf, by a headless Chromium.
 
-    python -m tools.pdf            after `make book`; `make pdf` does both
+    python -m tools.pdf            after `make book`, with the `test` extra; `make pdf` does all
     python -m tools.pdf FILE       into another file
 
 The articles of all pages are put into one, in the order of the contents, so that a reference from chapter to chapter is a link
