@@ -212,7 +212,7 @@ COMPUTED = {
     ("01", 5): (owned(0.25, 0.75), [owned(0.5, 0.5), 0.25 * 0.6, 1 - owned(0.25, 0.75)]),
     ("02", 0): (counted(), [counted(loss=True), counted(loss=True) - counted(), 10 * counted(), counted() / math.log(2)]),
     ("02", 3): (-math.log(0.8), [math.log(5), 0.2, -math.log2(0.8), -0.8 * math.log(0.8)]),
-    ("02", 6): (tv_floor(1000, eleven), [0, tv_floor(1000, eleven) / 11, 2 * tv_floor(1000, eleven), (10 / 1000) ** 0.5]),
+    ("02", 5): (tv_floor(1000, eleven), [0, tv_floor(1000, eleven) / 11, 2 * tv_floor(1000, eleven), (10 / 1000) ** 0.5]),
     ("03", 2): (101 * 100 / 2 / 100, [101, 100, running_sum(lambda i: i), running_sum(lambda i: i - 1)]),
     ("03", 4): (bits(), [bits(base=math.e), bits(per_pixel=False), bits() * math.log(2) ** 2, -bits()]),
     ("04", 0): (mask("A"), [mask("B"), 2 * 5, 5 * 5 - 1]),
