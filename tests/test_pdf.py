@@ -105,6 +105,8 @@ def test_the_contents_name_the_page_on_which_a_section_begins_and_a_wide_formula
         assert title in texts[number - 1]
         assert title in texts[1] and str(number) in texts[1].split(title)[1].split()[0]
     assert {(float(page.mediabox.width) // 1, float(page.mediabox.height) // 1) for page in reader.pages} == {(594, 841)}
+    names = [[one.title for one in item] if isinstance(item, list) else item.title for item in reader.outline]
+    assert names == ["Front", "1. One", ["The first"], "2. Two", ["A wide one"]]
     links = [one.get_object() for one in reader.pages[3].get("/Annots", [])]
     assert any("/Dest" in one or one.get("/A", {}).get("/S") == "/GoTo" for one in links), "(2.1) is a link within the PDF"
 

@@ -230,6 +230,22 @@ def begins(pdf: Path) -> dict[str, int]:
     return {unquote(name): page + 1 for name, page in found.items() if page is not None}
 
 
+ENTRIES = """() => [...document.querySelectorAll(".contents a")].map((link) => [
+  Boolean(link.closest(".sections")), link.querySelector(".name").textContent, link.getAttribute("href").slice(1)])"""
+
+
+def bookmark(pdf: Path, entries: list[tuple[bool, str, str]]) -> None:
+    """Give the PDF bookmarks: of each entry whether it is a section of the page before it, its name, and its place."""
+    from pypdf import PdfWriter
+
+    numbers, writer, above = begins(pdf), PdfWriter(clone_from=pdf), None
+    for section, name, place in entries:
+        if place in numbers:
+            item = writer.add_outline_item(name, numbers[place] - 1, parent=above if section else None)
+            above = above if section else item
+    writer.write(pdf)
+
+
 def printed(text: str, book: Path, out: Path) -> dict[str, Any]:
     """Print the page, which loads what lies in the folder of the book, into the file `out`; says what had to be fitted.
 
@@ -251,7 +267,11 @@ def printed(text: str, book: Path, out: Path) -> dict[str, Any]:
     server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(book)))
     Thread(target=server.serve_forever, daemon=True).start()
     here = f"http://127.0.0.1:{server.server_port}/"
-    options: dict[str, Any] = {"prefer_css_page_size": True, "print_background": True, "outline": True, "tagged": True}
+    options: dict[str, Any] = {
+        "prefer_css_page_size": True,
+        "print_background": True,
+        "tagged": False,
+    }  # tags of 500 pages end the printing
     try:
         with sync_playwright() as playwright, tempfile.TemporaryDirectory() as folder:
             chromium = playwright.chromium.launch(executable_path=program, args=["--no-sandbox", "--disable-gpu"])
@@ -267,6 +287,7 @@ def printed(text: str, book: Path, out: Path) -> dict[str, Any]:
             page.pdf(path=first, **options)
             page.evaluate(NUMBER, begins(first))
             page.pdf(path=out, **options)
+            bookmark(out, page.evaluate(ENTRIES))
             chromium.close()
     finally:
         server.shutdown()
