@@ -241,7 +241,7 @@ def bookmark(pdf: Path, entries: list[tuple[bool, str, str]]) -> None:
     numbers, writer, above = begins(pdf), PdfWriter(clone_from=pdf), None
     for section, name, place in entries:
         if place in numbers:
-            item = writer.add_outline_item(name, numbers[place] - 1, parent=above if section else None)
+            item = writer.add_outline_item(title=name, page_number=numbers[place] - 1, parent=above if section else None)
             above = above if section else item
     writer.write(pdf)
 
