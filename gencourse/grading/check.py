@@ -221,9 +221,14 @@ def _unknown(question: Question, check: Check, truth: Mapping, answer: Mapping, 
         return f"your answer is one number for the whole batch, where {question.returns} belongs."
     if value.shape != right.shape:
         return f"your answer has shape {_written(value.shape)}, where {question.returns}, here {_written(right.shape)}, belongs."
-    if not np.isfinite(value).all():
+    astray = ~np.isfinite(value) & (value != right)  # a right answer may be infinite
+    if astray.any():
         what = "NaN" if np.isnan(value).any() else "infinite"
         return f"some of your numbers are {what}; look for a logarithm or a square root of zero or less, or an overflow."
+    if not np.isfinite(right).all():
+        if (np.isfinite(value) & ~np.isfinite(right)).any():
+            return "some of your numbers are finite where the answer is infinite."
+        value, right = value[np.isfinite(right)], right[np.isfinite(right)]
     if check.gradients:
         lost = [name for name in check.gradients if not np.isfinite(answer[f"gradient of {name}"]).all()]
         if lost:

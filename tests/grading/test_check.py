@@ -36,6 +36,23 @@ def sentence(source: str, capsys) -> str:
     return said.rstrip("\n")
 
 
+def test_infinity_is_no_fault_where_it_is_the_answer():
+    """A distribution that is zero where the other is not has an infinite divergence from it."""
+
+    def divergence(p, q):
+        return torch.where(p > 0, p * (p / q).log(), 0.0).sum(1)
+
+    def said(function):
+        return {part.name: part.says for part in check("2.1", function).checks}["zeros"]
+
+    found = said(lambda p, q: torch.stack([divergence(p, q), 1.3 * divergence(q, p)], 1))
+    assert "infinite" not in found
+    assert "the answer is" in found
+    finite = said(lambda p, q: torch.stack([divergence(p, q).clamp(max=50), 1.01 * divergence(q, p).clamp(max=50)], 1))
+    assert finite == "some of your numbers are finite where the answer is infinite."
+    assert "infinite" in said(lambda p, q: torch.stack([divergence(p, q), divergence(q, p) / (p.sum(1) - p.sum(1))], 1))
+
+
 def test_right_answers_are_told_so_and_shown_once(capsys):
     result = check("9.1", right)
     assert capsys.readouterr().out == "9.1: correct (3/3 points).\n"

@@ -1,6 +1,7 @@
 """Exercise 17: right answers by any route are right, a mistake costs what it should, and references are what they claim."""
 
 import math
+import re
 
 import numpy as np
 import pytest
@@ -315,9 +316,9 @@ def test_what_is_wrong_with_the_points_is_told():
         assert_told(EXPERIMENT, EXPERIMENT.mistakes[name], told, range(2))
 
 
-def test_real_points_are_at_zero():
+def test_real_points_are_at_one():
     """Whichever fifty of the given points are returned: within what fifty points vary."""
     reached = [result(EXPERIMENT, lambda x, first=first: x[first : first + 50], 0).sentence for first in range(0, 1000, 50)]
-    lacking = [float(sentence.split(" is ")[1].split(" nats")[0]) for sentence in reached]
-    assert abs(np.mean(lacking)) < 0.15
-    assert min(lacking) > -0.5
+    undone = [float(re.search(r"is left undone is ([-\d.]+\d)", sentence)[1]) for sentence in reached]
+    assert np.mean(undone) == pytest.approx(1, abs=0.15)
+    assert min(undone) > 0.55

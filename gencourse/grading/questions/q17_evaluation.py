@@ -612,9 +612,9 @@ _SIGMA, _M = 0.5, 50
 """The width of the Parzen window, and how many points are asked for."""
 
 
-def _clouds(rng: np.random.Generator, N: int = 1000, D: int = 6) -> dict[str, Any]:
-    """Points of five clouds that lie across the axes, and how real points score: the mean over twenty sets of fifty."""
-    centre, share = 2.0 * rng.standard_normal((5, D)), rng.dirichlet(np.full(5, 20.0))
+def _clouds(rng: np.random.Generator, N: int = 1000, D: int = 8) -> dict[str, Any]:
+    """Points of five clouds that lie across the axes; how real points score, the mean over twenty sets of fifty; and centres."""
+    centre, share = 2.0 * rng.standard_normal((5, D)), rng.dirichlet(np.full(5, 200.0))
     shape = np.linalg.qr(rng.standard_normal((5, D, D)))[0] * np.linspace(0.2, 1.0, D)
 
     def points(n: int) -> np.ndarray:
@@ -623,7 +623,8 @@ def _clouds(rng: np.random.Generator, N: int = 1000, D: int = 6) -> dict[str, An
         return centre[which] + turned
 
     x, test = points(N), points(N).astype(np.float32)
-    return {"x": x, "_test": test, "_real": np.mean([_parzen(test, points(_M)) for _ in range(20)])}
+    real = np.mean([_parzen(test, points(_M)) for _ in range(20)])
+    return {"x": x, "_test": test, "_real": real, "_centres": _parzen(test, _centres(torch.from_numpy(x)).numpy())}
 
 
 def _parzen(test: np.ndarray, samples: np.ndarray) -> float:
@@ -633,8 +634,9 @@ def _parzen(test: np.ndarray, samples: np.ndarray) -> float:
 
 
 def _lacking(inputs: Inputs, answer: np.ndarray) -> float:
-    """How far the answer scores below real points: negative, if it scores above."""
-    return float(inputs["_real"]) - _parzen(inputs["_test"], answer.clip(-1e6, 1e6))
+    """The share that is missing of the way from real points' score (1) to that of cluster centres (0)."""
+    centres, real = float(inputs["_centres"]), float(inputs["_real"])
+    return (centres - _parzen(inputs["_test"], answer.clip(-1e6, 1e6))) / (centres - real)
 
 
 def _centres(x: Tensor, steps: int = 20, start: Tensor | None = None) -> Tensor:
@@ -688,13 +690,13 @@ _HINTS = (
 
 def _fooled(at_most: float) -> Measure:
     return Measure(
-        "the score of real points less yours",
+        "the share of the way from real points' score to that of cluster centres which is left undone",
         _lacking,
         at_most,
         lambda inputs: (_M, inputs["x"].shape[1]),
         "the score is that of test points under windows on yours, so lay a window in the middle of each group of given ones; the "
         "centres of k-means will do, or steps up the score of all the given points.",
-        " nats",
+        "",
         _HINTS,
     )
 
@@ -707,8 +709,8 @@ EXPERIMENT = Question(
     reference=_centres,
     example={"x": [[0.0, 1.0], [1.0, 1.0]]},
     checks=(
-        Check("better than real points", 4, _clouds, measure=_fooled(-0.55)),
-        Check("nearly as good as can be", 1, _clouds, measure=_fooled(-0.7), of="better than real points"),
+        Check("better than real points", 4, _clouds, measure=_fooled(0.5)),
+        Check("nearly as good as can be", 1, _clouds, measure=_fooled(0.45), of="better than real points"),
     ),
     mistakes={
         "given points": lambda x: x[:_M],
@@ -717,7 +719,7 @@ EXPERIMENT = Question(
         "one Gaussian": _gaussian,
         "uphill": _uphill,
         "drawn to the mean": lambda x: 0.5 * x[:_M] + 0.5 * x.mean(0),
-        "a few of the points": lambda x: _centres(x[:100]),
+        "a few of the points": lambda x: _centres(x[:60]),
         "centres of pairs": lambda x: (x[:_M] + x[_M : 2 * _M]) / 2,
         "standardised": lambda x: (_centres(x) - x.mean(0)) / x.std(0),
         "random numbers": lambda x: _random(x, _M, x.shape[1]),
