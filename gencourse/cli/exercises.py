@@ -38,7 +38,7 @@ def publish_edition(
 def submit_exercise(
     number: Annotated[str, typer.Argument(help="The exercise: 09.")],
     notebook: Annotated[
-        Path | None, typer.Option(**place("Your notebook; default the one of this exercise in exercises/."))
+        Path | None, typer.Option(**place("Your notebook; default the one of this exercise, here or in exercises/."))
     ] = None,
     name: Annotated[str | None, typer.Option(help="What the file is called: your name or number in the course.")] = None,
     out: Annotated[Path, typer.Option(**place("Folder for the file to hand in."))] = Path("."),
