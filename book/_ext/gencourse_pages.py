@@ -265,6 +265,8 @@ def settle(page: str, pictures: dict[str, str], *, search: bool = False) -> str:
         lambda m: f'{m[1]}<summary aria-label="Pages of {html.escape(m[2], quote=True)}">',
         page,
     )
+    # The logo is a way to the front page, and so a landmark.
+    page = re.sub(r'(?s)(<a class="navbar-brand logo".*?</a>)', r'<nav aria-label="Front page">\1</nav>', page)
     # In a notebook an explorer without its script links the notebooks beside it; here it links their pages.
     page = re.sub(r'(<a href="\d\d-[\w-]+)\.ipynb"', r'\1.html"', page)
     # A corner of a table is no heading.

@@ -19,7 +19,7 @@ AXE = Path(__file__).parent / "axe" / "axe.min.js"
 THEME = {
     "summary-name": r"summary|details",  # chevrons of the sidebar
     "label-content-name-mismatch": r"search-button|toggle-hidden|above-input|copybtn",
-    "region": r"tooltip|skip|pst-|bd-|navbar|search|header|footer|dialog|logo__",
+    "region": r"tooltip|skip|pst-|bd-|navbar|search|header|footer|dialog",
     "duplicate-id": r"search-input",
     "duplicate-id-aria": r"search-input",
     "landmark-unique": r"nav|sidebar|bd-",
@@ -129,7 +129,6 @@ def looked(browser, address, toc):
     found = {}
     for name in toc:
         context = browser.new_context(viewport={"width": 1280, "height": 900}, color_scheme="light")
-        context.set_default_timeout(600_000)  # as in `visit`
         seen = Visit(context.new_page())
         page = seen.page
         page.goto(f"{address}{name}.html", wait_until="load")
