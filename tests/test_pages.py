@@ -283,3 +283,9 @@ def test_every_mistake_is_named_on_the_page_for_teaching():
     for exercise in EXERCISES:
         for question in teaching.asked(exercise):
             assert f"**{question.id} {question.title}**, {len(question.mistakes)}: {'; '.join(question.mistakes)}." in text
+
+
+def test_a_chapter_has_one_title_in_the_book_and_in_the_map():
+    for name, title in pages.table()["chapters"].items():
+        first = json.loads((BOOK / f"{name}.ipynb").read_text(encoding="utf-8"))["cells"][0]["source"]
+        assert "".join(first).splitlines()[0] == f"# {int(name[:2])}. {title}"
